@@ -1,0 +1,170 @@
+//! What changes the store, and what came of it.
+//!
+//! A command is deterministic: its time and ids come in with it and applying it reads only the
+//! store. So the same types serve the server, the simulation and a replicated log. `engine` makes
+//! commands, `storage` applies them; they meet nowhere else.
+
+use crate::{
+    ConversationId, Cursor, DeviceId, ErrorCode, MessageId, Nonce, Place, SendNo, UserId,
+    wire::{Class, Event},
+};
+use bytes::Bytes;
+
+/// Who waits for an outcome or an answer: a shard, and a key that only this shard understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub shard: u16,
+    pub key: u64,
+}
+
+/// A command on its way to the sequencer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    pub origin: Origin,
+    pub command: Command,
+}
+
+/// A deterministic change to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Outcome: [`Outcome::Appended`] or [`Outcome::SendRefused`].
+    Append(Append),
+    /// A device's cursor, with what it newly tells the senders. Class buffered; outcome
+    /// [`Outcome::Done`].
+    Advance {
+        user: UserId,
+        device: DeviceId,
+        cursor: Cursor,
+        /// Per conversation the highest message that had reached no device of `user` before.
+        delivered: Vec<(ConversationId, u64)>,
+        time_ms: u64,
+    },
+    /// Makes users that have no name yet. Names are in normal form, each once. Outcome:
+    /// [`Outcome::Users`].
+    CreateUsers { drafts: Vec<UserDraft>, time_ms: u64 },
+    /// Makes a device of a user, or takes an existing one again with a new serial. Outcome:
+    /// [`Outcome::Granted`].
+    OpenDevice {
+        user: UserId,
+        /// `None`: a new one.
+        device: Option<DeviceId>,
+        platform: String,
+        time_ms: u64,
+    },
+    /// Sets the password and revokes the tokens of all the user's devices but that of `keep`,
+    /// which gets a new serial. Outcome: [`Outcome::Granted`] for `keep`.
+    SetPassword { user: UserId, keep: DeviceId, password_hash: String },
+    /// Revokes the tokens of a device. Outcome: [`Outcome::Done`].
+    Revoke { user: UserId, device: DeviceId },
+}
+
+/// A message to be ordered and kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    pub conversation: ConversationId,
+    pub sender: UserId,
+    pub device: DeviceId,
+    pub send_no: SendNo,
+    pub nonce: Nonce,
+    /// Its time is the message's time.
+    pub id: MessageId,
+    /// An encoded `wire::Content`, never looked into.
+    pub content: Bytes,
+    pub recipients: Recipients,
+    pub class: Class,
+}
+
+/// Whose inboxes a message goes to, the sender's among them, each once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// A message to oneself.
+    One(UserId),
+    /// A direct conversation.
+    Two(UserId, UserId),
+}
+
+impl Recipients {
+    /// Those of a direct conversation.
+    pub fn direct(conversation: ConversationId) -> Option<Recipients> {
+        let (low, high) = conversation.users()?;
+        Some(if low == high { Recipients::One(low) } else { Recipients::Two(low, high) })
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = UserId> {
+        let (first, second) = match self {
+            Recipients::One(user) => (user, None),
+            Recipients::Two(one, other) => (one, Some(other)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+/// A user to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserDraft {
+    /// In normal form.
+    pub name: String,
+    /// A PHC string; `None`: cannot log in by password.
+    pub password_hash: Option<String>,
+    pub platform: String,
+}
+
+/// What the sequencer says of a command once it is as durable as its class demands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Appended {
+        user: UserId,
+        device: DeviceId,
+        accepted: Accepted,
+    },
+    SendRefused {
+        user: UserId,
+        device: DeviceId,
+        send_no: SendNo,
+        code: ErrorCode,
+    },
+    /// In the order of the drafts. A name that was there already has `created` false.
+    Users(Vec<UserGrant>),
+    Granted(UserGrant),
+    Done,
+    Refused(ErrorCode),
+}
+
+/// A message in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub send_no: SendNo,
+    pub id: MessageId,
+    pub conversation: ConversationId,
+    pub seq: u64,
+    /// In the sender's inbox.
+    pub place: Place,
+    /// The class that was reached.
+    pub class: Class,
+}
+
+/// What a token is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserGrant {
+    pub user: UserId,
+    pub device: DeviceId,
+    /// Tokens of the device with a lower serial are revoked.
+    pub serial: u32,
+    pub created: bool,
+}
+
+/// New events of one user from one commit: dense, ascending, the first right after the head
+/// before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    pub user: UserId,
+    pub events: Vec<Event>,
+}
+
+/// One commit made public: by the time it is told, the view shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Announcement {
+    /// In the order of the commands.
+    pub outcomes: Vec<(Origin, Outcome)>,
+    pub deliveries: Vec<Delivery>,
+}
