@@ -87,6 +87,9 @@ pub struct DeviceState {
     pub serial: u32,
     /// As stored; the device itself may know better.
     pub cursor: Place,
+    /// The highest seq that any device of the user is known to have passed: messages up to it
+    /// were announced as delivered.
+    pub passed_seq: u64,
     pub window: SendWindow,
     /// Of the user's inbox.
     pub head: Place,
