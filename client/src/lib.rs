@@ -1,1 +1,26 @@
+//! Starling's client SDK.
+//!
+//! Three layers, each complete without the one above it:
+//!
+//! - the core: [`Session`] is one device's side of the protocol as a state machine. It knows no
+//!   socket, no clock, no file and no randomness: bytes, time and entropy are arguments, and what
+//!   must outlive the process goes through the [`Store`] trait.
+//! - the transport (feature `tokio`): `Client` runs a session over TCP and never gives up;
+//!   `operator` speaks for whoever holds the operator key.
+//! - the command (feature `command`): `starling`, a terminal client.
 
+mod backoff;
+mod content;
+mod session;
+mod store;
+mod types;
+
+pub use content::{content_of, text_of};
+pub use session::{Event, Session, SessionSettings, StopReason, Welcomed, Wish};
+pub use store::{Change, MemoryStore, Saved, Store, StoreError};
+pub use types::{
+    Answer, Entry, EntryState, Identity, Outgoing, Page, Peer, QueueError, Receipt, Refusal,
+    Request, RequestError, Unsent,
+};
+
+pub use starling_codec as codec;
