@@ -11,11 +11,18 @@
 
 mod backoff;
 mod content;
+#[cfg(feature = "tokio")]
+mod net;
 mod session;
 mod store;
 mod types;
 
 pub use content::{content_of, text_of};
+#[cfg(feature = "tokio")]
+pub use net::{
+    CallError, Client, ClientSettings, ConnectError, Events, SendError, Sending, Status, account,
+    operator,
+};
 pub use session::{Event, Session, SessionSettings, StopReason, Welcomed, Wish};
 pub use store::{Change, MemoryStore, Saved, Store, StoreError};
 pub use types::{

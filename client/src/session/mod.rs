@@ -13,10 +13,12 @@ mod outbox;
 mod requests;
 
 pub use event::{Event, StopReason, Welcomed, Wish};
+#[cfg(feature = "tokio")]
+pub(crate) use opening::opening;
 
 use crate::{
-    Change, Entry, Identity, Outgoing, QueueError, Refusal, Request, RequestError, Store,
-    StoreError, backoff::Backoff,
+    Change, Entry, EntryState, Identity, Outgoing, QueueError, Refusal, Request, RequestError,
+    Store, StoreError, backoff::Backoff,
 };
 use opening::Live;
 use outbox::Outbox;
@@ -207,6 +209,16 @@ impl<S: Store> Session<S> {
         }
     }
 
+    /// The transport leaves what arrives unread, because the app does not keep up: silence proves
+    /// nothing until it reads again.
+    pub fn not_reading(&mut self, now_ms: u64) {
+        match &mut self.state {
+            State::Opening { deadline_ms } => *deadline_ms = now_ms + limits::OPENING_TIMEOUT_MS,
+            State::Live(live) => live.not_reading(now_ms),
+            State::Offline { .. } | State::Stopped => {}
+        }
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now_ms: u64) {
         match &mut self.state {
@@ -267,7 +279,12 @@ impl<S: Store> Session<S> {
 
     /// Messages that went back to the app.
     pub fn unsent(&self) -> impl Iterator<Item = &Entry> {
-        self.outbox.unsent()
+        self.outbox.entries().filter(|entry| matches!(entry.state, EntryState::Unsent(_)))
+    }
+
+    /// All that the outbox holds, by number.
+    pub fn outbox(&self) -> impl Iterator<Item = &Entry> {
+        self.outbox.entries()
     }
 
     /// Messages whose answer is not known yet.

@@ -91,9 +91,8 @@ impl Outbox {
         self.items.values().filter(|item| item.entry.state == EntryState::Unanswered).count()
     }
 
-    pub fn unsent(&self) -> impl Iterator<Item = &Entry> {
-        let unsent = |entry: &&Entry| matches!(entry.state, EntryState::Unsent(_));
-        self.items.values().map(|item| &item.entry).filter(unsent)
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.items.values().map(|item| &item.entry)
     }
 
     pub fn discard(&mut self, nonce: Nonce) -> Option<Change> {
