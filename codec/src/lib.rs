@@ -28,7 +28,7 @@ pub use frame::{
     Decoded, Frame, RawFrame, append_frame, append_header, append_ping, append_pong, decode_frame,
 };
 pub use ids::{ConversationId, DeviceId, EpochTag, MessageId, Nonce, SendNo, Ticket, UserId};
-pub use kind::{Direction, Kind};
+pub use kind::{Body, Direction, Kind};
 pub use place::{Cursor, Epoch, Place};
 pub use query::{
     Answer, Credential, DeviceState, Direction as PageDirection, HistoryRequest, Page, Query,

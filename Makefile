@@ -1,0 +1,45 @@
+# make run     build every command into ./bin and run the server
+# make build   build every command into ./bin
+# make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
+# make manual  shell completions and man pages into ./bin/manual
+# make bench   the benchmarks of codec, engine and storage
+#
+# The build lives outside the checkout, because RocksDB takes ten minutes to compile and should
+# do so once. Run and tests share the release profile for the same reason.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+export CARGO_TARGET_DIR ?= $(CACHE)/starling/target
+CARGO ?= cargo
+FUZZ_SECONDS ?= 20
+
+# Crates that build and are tested without their default features, so without RocksDB.
+LEAN := $(addprefix --package starling-,codec engine storage client)
+
+.PHONY: build run test manual bench prepare fuzz
+
+build: prepare
+	$(CARGO) build --release --workspace --locked
+	./xtask/collect.sh bin
+
+run: build
+	./bin/starling-server $(ARGS)
+
+test: prepare
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	$(MAKE) --no-print-directory fuzz
+	$(CARGO) test --release --locked --no-default-features $(LEAN)
+	$(CARGO) test --release --locked --workspace
+
+# The pinned stable toolchain suffices: codec has no unsafe code for a sanitizer to watch.
+fuzz: prepare
+	./codec/fuzz/run.sh $(FUZZ_SECONDS)
+
+manual: build
+	$(CARGO) xtask manual bin/manual
+
+bench: prepare
+	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage
+
+prepare:
+	@./xtask/prepare.sh
