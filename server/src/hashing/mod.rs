@@ -1,0 +1,225 @@
+//! Passwords are hashed and compared here, by a few threads and never on a shard. The pool is
+//! bounded, and slows down who guesses.
+
+mod throttle;
+
+use crate::mesh::{Mesh, Reply};
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use starling_codec::Origin;
+use starling_engine::{HashDone, HashWork};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+use throttle::Throttle;
+
+/// Work that may wait for each thread. At some 20 ms each, the last waits a second.
+const QUEUE_PER_THREAD: usize = 50;
+/// What a client is told to wait when the queue is full, in milliseconds.
+const BUSY_RETRY_AFTER_MS: u32 = 2_000;
+/// How far the pool stands back for the shards, as the nice value of its threads.
+const NICENESS: i32 = 10;
+
+/// Memory and passes that OWASP's password storage sheet gives for Argon2id.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+
+/// Where shards leave passwords. The pool ends when the last handle is gone.
+#[derive(Clone)]
+pub struct HashingPool {
+    queue: Sender<(Origin, HashWork)>,
+    state: Arc<State>,
+}
+
+struct State {
+    mesh: Arc<Mesh>,
+    throttle: Mutex<Throttle>,
+    started: Instant,
+    hashed: AtomicU64,
+    slowed: AtomicU64,
+    busy: AtomicU64,
+    /// Costs as much as a true one, for names that nobody has.
+    decoy: String,
+}
+
+impl HashingPool {
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(threads: usize, mesh: Arc<Mesh>) -> io::Result<HashingPool> {
+        let (queue, work) = bounded(threads * QUEUE_PER_THREAD);
+        let state = Arc::new(State {
+            mesh,
+            throttle: Mutex::default(),
+            started: Instant::now(),
+            hashed: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            decoy: make("nobody's password")?,
+        });
+        for index in 0..threads {
+            let (work, state) = (work.clone(), Arc::clone(&state));
+            std::thread::Builder::new()
+                .name(format!("hashing-{index}"))
+                .spawn(move || state.work(&work))?;
+        }
+        Ok(HashingPool { queue, state })
+    }
+
+    /// Queues work; what comes of it goes to the origin's shard.
+    ///
+    /// # Errors
+    /// The queue is full; here is what to tell the client.
+    pub fn queue(&self, origin: Origin, work: HashWork) -> Result<(), HashDone> {
+        self.queue.try_send((origin, work)).map_err(|full| {
+            debug_assert!(matches!(full, TrySendError::Full(_)), "the pool outlives its handles");
+            self.state.busy.fetch_add(1, Ordering::Relaxed);
+            HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS }
+        })
+    }
+
+    /// Name and value of what the pool counts.
+    pub fn counters(&self) -> [(&'static str, u64); 3] {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("passwords_hashed", value(&self.state.hashed)),
+            ("passwords_slowed", value(&self.state.slowed)),
+            ("passwords_refused_busy", value(&self.state.busy)),
+        ]
+    }
+}
+
+impl State {
+    fn work(&self, work: &Receiver<(Origin, HashWork)>) {
+        stand_back();
+        for (origin, work) in work {
+            let done = match work {
+                HashWork::Verify { name, password, phc } => {
+                    self.verify(name, password.reveal(), phc.as_deref())
+                }
+                HashWork::Make { password } => {
+                    self.hashed.fetch_add(1, Ordering::Relaxed);
+                    // Fails for want of memory or randomness only.
+                    make(password.reveal()).map_or_else(
+                        |error| {
+                            tracing::error!(%error, "a password could not be hashed");
+                            HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS }
+                        },
+                        HashDone::Made,
+                    )
+                }
+            };
+            self.mesh.reply(origin.shard, Reply::Hashed(origin.key, done));
+        }
+    }
+
+    fn verify(&self, name: String, password: &str, phc: Option<&str>) -> HashDone {
+        if let Some(retry_after_ms) = self.throttle().must_wait(&name, self.now_ms()) {
+            self.slowed.fetch_add(1, Ordering::Relaxed);
+            return HashDone::Slowed { retry_after_ms };
+        }
+        self.hashed.fetch_add(1, Ordering::Relaxed);
+        let right = is_right(password, phc.unwrap_or(&self.decoy)) && phc.is_some();
+        if right {
+            self.throttle().forget(&name);
+            HashDone::Right
+        } else {
+            self.throttle().count_wrong(name, self.now_ms());
+            HashDone::Wrong
+        }
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        // A count may be lost to a panicking thread, no more.
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+/// A PHC string with a salt of its own.
+fn make(password: &str) -> io::Result<String> {
+    let hash = argon2().hash_password(password.as_bytes()).map_err(io::Error::other)?;
+    Ok(hash.to_string())
+}
+
+fn is_right(password: &str, phc: &str) -> bool {
+    // The string says itself what it was made with.
+    PasswordHash::new(phc)
+        .is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+fn argon2() -> Argon2<'static> {
+    // Constants that the crate allows.
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).expect("valid parameters");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+/// Lets the shards go first: a login may wait a little, a message may not.
+fn stand_back() {
+    // SAFETY: setpriority takes no pointer; on Linux the process 0 is the calling thread. If it
+    // fails the thread keeps its priority, which is no harm.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_engine::Secret;
+
+    fn done_of(mesh: &Mesh) -> HashDone {
+        loop {
+            match mesh.port(0).pop_reply() {
+                Some(Reply::Hashed(_, done)) => return done,
+                Some(other) => panic!("{other:?}"),
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_is_made_found_right_found_wrong_and_slowed() {
+        let mesh = Arc::new(Mesh::new(1, 1).unwrap());
+        let pool = HashingPool::start(1, Arc::clone(&mesh)).unwrap();
+        let ask = |work| {
+            pool.queue(Origin { shard: 0, key: 1 }, work).unwrap();
+            done_of(&mesh)
+        };
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let HashDone::Made(phc) = ask(HashWork::Make { password: secret("correct horse") }) else {
+            panic!("not made")
+        };
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        let verify = |password: &str, phc: Option<&String>| HashWork::Verify {
+            name: "ada".into(),
+            password: secret(password),
+            phc: phc.cloned(),
+        };
+        assert_eq!(ask(verify("correct horse", Some(&phc))), HashDone::Right);
+        for _ in 0..4 {
+            assert_eq!(ask(verify("battery", Some(&phc))), HashDone::Wrong);
+        }
+        // Nobody's password is never right, even the decoy's own.
+        assert_eq!(ask(verify("nobody's password", None)), HashDone::Wrong);
+        let slowed = ask(verify("correct horse", Some(&phc)));
+        assert!(matches!(slowed, HashDone::Slowed { .. }), "{slowed:?}");
+    }
+
+    #[test]
+    fn a_full_queue_says_busy() {
+        let mesh = Arc::new(Mesh::new(1, 1).unwrap());
+        let pool = HashingPool::start(1, Arc::clone(&mesh)).unwrap();
+        let work = || HashWork::Make { password: Secret::new("correct horse".into()) };
+        let busy = (0..200).find_map(|key| pool.queue(Origin { shard: 0, key }, work()).err());
+        assert_eq!(busy, Some(HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS }));
+    }
+}

@@ -1,0 +1,54 @@
+//! Accepting.
+//!
+//! By readiness and accept4(2), not by monoio's accept: dropped while pending, that one may
+//! leave a socket behind that nobody owns. A pending poll may be dropped.
+
+use super::{Watch, socket};
+use crate::shard::Shard;
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    rc::Rc,
+    time::Duration,
+};
+
+/// Connections accepted in one go; then others have their turn.
+const BUDGET: usize = 64;
+/// How long accepting pauses when there is no descriptor or memory for a connection.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Accepts until the listener is shut down.
+pub async fn accept(shard: Rc<Shard>, listener: Rc<OwnedFd>) {
+    // With io_uring it cannot fail.
+    let Ok(watch) = Watch::new(listener.as_raw_fd()) else { return };
+    while watch.readable().await.is_ok() {
+        match accept_some(&shard, &listener) {
+            Go::On => {}
+            Go::Pause => monoio::time::sleep(PAUSE).await,
+            Go::Home => break,
+        }
+    }
+    watch.end();
+}
+
+enum Go {
+    On,
+    Pause,
+    Home,
+}
+
+fn accept_some(shard: &Rc<Shard>, listener: &OwnedFd) -> Go {
+    for _ in 0..BUDGET {
+        match socket::accept(listener.as_fd()) {
+            socket::Accepted::Socket(socket) => shard.accepted(socket),
+            socket::Accepted::Gone => {}
+            socket::Accepted::Nobody => break,
+            socket::Accepted::Exhausted(error) => {
+                shard.count_accept_pause();
+                tracing::warn!(%error, "accepting pauses: no room for one more connection");
+                return Go::Pause;
+            }
+            socket::Accepted::End => return Go::Home,
+        }
+    }
+    Go::On
+}

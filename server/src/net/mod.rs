@@ -1,0 +1,18 @@
+//! Everything that knows monoio or a socket, but for the shard's loop itself.
+//!
+//! A task here waits for readiness and for nothing else; what then happens is a plain call into
+//! the shard, which never awaits. Each file says which fact of monoio it leans on, and
+//! tests/monoio_facts.rs pins the fact.
+
+mod accept;
+mod connection;
+mod linger;
+pub mod listen;
+pub mod ring;
+pub mod socket;
+mod watch;
+
+pub use accept::accept;
+pub use connection::{read, write_again};
+pub use linger::linger;
+pub use watch::Watch;

@@ -1,0 +1,61 @@
+//! What a shard counts of its own work: system calls, and what waited. The engine counts what
+//! messages do.
+
+/// Plain integers; all but `connections_*` only rise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardCounters {
+    /// Passes of the loop; each but those that had more to do at once ended in one
+    /// io_uring_enter, which monoio does not count.
+    pub turns: u64,
+    /// Turns that followed at once, because a budget was used up.
+    pub turns_at_once: u64,
+    /// Polls given to the ring, and those that completed: the ring's submissions and completions
+    /// but for timers.
+    pub polls: u64,
+    pub polls_done: u64,
+    pub recv_calls: u64,
+    pub recv_bytes: u64,
+    pub send_calls: u64,
+    pub send_bytes: u64,
+    /// Sends that found no room, or not enough.
+    pub send_blocked: u64,
+    pub accepted: u64,
+    /// Connections refused because there were as many as may be.
+    pub accept_refused: u64,
+    pub accept_pauses: u64,
+    /// Reads of the doorbell.
+    pub doorbell_reads: u64,
+    /// Questions answered at once, from memory and the block cache.
+    pub reads_now: u64,
+    /// Questions that went to a reader thread.
+    pub reads_later: u64,
+    /// What found its lane full and was sent later.
+    pub parcels_delayed: u64,
+    pub questions_delayed: u64,
+}
+
+impl ShardCounters {
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("loop_turns", self.turns),
+            ("loop_turns_at_once", self.turns_at_once),
+            ("ring_polls", self.polls),
+            ("ring_polls_done", self.polls_done),
+            ("recv_calls", self.recv_calls),
+            ("recv_bytes", self.recv_bytes),
+            ("send_calls", self.send_calls),
+            ("send_bytes", self.send_bytes),
+            ("send_blocked", self.send_blocked),
+            ("accepted", self.accepted),
+            ("accept_refused", self.accept_refused),
+            ("accept_pauses", self.accept_pauses),
+            ("doorbell_reads", self.doorbell_reads),
+            ("questions_now", self.reads_now),
+            ("questions_later", self.reads_later),
+            ("parcels_delayed", self.parcels_delayed),
+            ("questions_delayed", self.questions_delayed),
+        ]
+        .into_iter()
+    }
+}

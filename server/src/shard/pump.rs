@@ -1,0 +1,263 @@
+//! The turn of a shard: every input that has arrived, then the engine's own turn, then all that
+//! it wants done, then one flush of each connection that has output; in this order, each within
+//! a budget, so that nothing starves.
+
+use super::{Commons, Shard, State, effects::Hands};
+use crate::{
+    mesh::{Parcel, Reply},
+    stats::{counter, process_counters},
+};
+use starling_codec::{ErrorCode, wire::Counter};
+use std::{
+    net::Shutdown,
+    os::fd::AsFd,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// Inputs of one kind that a turn takes: parcels from one shard, commits, replies.
+const PARCELS: usize = 512;
+const COMMITS: usize = 64;
+const REPLIES: usize = 512;
+/// Connections that are flushed in one go, and how often effects and flushes alternate.
+const FLUSHES: usize = 4_096;
+const ROUNDS: usize = 4;
+
+/// A shard turns at least this often, for what has no deadline of its own.
+const LONGEST_SLEEP_MS: u64 = 1_000;
+/// How soon questions that no reader had room for are asked again.
+const QUESTION_RETRY_MS: u64 = 2;
+/// How long clients have to take their CLOSE.
+const CLOSING_MS: u64 = 3_000;
+
+/// One turn. Ready when the shard has been told to end and has.
+pub(super) fn turn(
+    shard: &Rc<Shard>,
+    mut timer: Pin<&mut monoio::time::Sleep>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    let state = &mut *shard.state.borrow_mut();
+    shard.commons.mesh.port(shard.number).doorbell.sleeper().get_up();
+    state.counters.turns += 1;
+    let now = state.clock.now();
+    let mut turn = Turn { hands: Hands { shard, state, now }, more: false };
+
+    turn.hear_orders();
+    turn.take_parcels();
+    turn.take_commits();
+    turn.take_replies();
+    turn.hands.retry_parcels();
+    turn.hands.retry_questions();
+    turn.hands.do_effects();
+    turn.hands.state.engine.turn(now);
+    turn.put_out();
+    turn.serve_stats();
+    turn.tidy();
+    if turn.has_ended() {
+        return Poll::Ready(());
+    }
+
+    let wake_at_ms = turn.wake_at_ms();
+    let Turn { hands, more } = turn;
+    let deadline = hands.state.clock.instant_of(wake_at_ms).into();
+    hands.state.clock.forget();
+    // A timer that is early does no harm, and to leave it alone is cheap.
+    if timer.is_elapsed() || deadline < timer.deadline() {
+        timer.as_mut().reset(deadline);
+    }
+    let due = timer.poll(context).is_ready();
+    if more || due || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
+        hands.state.counters.turns_at_once += 1;
+        shard.ask_for_turn_again();
+    }
+    Poll::Pending
+}
+
+/// Lies down, and looks once more: whatever comes after this rings the doorbell.
+fn may_sleep(shard: &Shard, state: &State) -> bool {
+    let Commons { mesh, board, orders, .. } = &*shard.commons;
+    let port = mesh.port(shard.number);
+    port.doorbell.sleeper().lie_down();
+    let news = !port.is_empty()
+        || board.wanted() != state.stats_put
+        || orders.disk_full() != state.disk_full
+        || (orders.closing().is_some() && state.ends_at_ms.is_none());
+    if news {
+        port.doorbell.sleeper().get_up();
+    }
+    !news
+}
+
+struct Turn<'a> {
+    hands: Hands<'a>,
+    /// A budget was used up.
+    more: bool,
+}
+
+impl Turn<'_> {
+    fn hear_orders(&mut self) {
+        let Hands { shard, state, now } = &mut self.hands;
+        let disk_full = shard.commons.orders.disk_full();
+        if disk_full != state.disk_full {
+            state.disk_full = disk_full;
+            state.engine.refuse_commands(disk_full.then_some(ErrorCode::DiskFull));
+        }
+        if let (Some(code), None) = (shard.commons.orders.closing(), state.ends_at_ms) {
+            state.ends_at_ms = Some(now.mono_ms + CLOSING_MS);
+            // Ends the accepting task.
+            crate::net::socket::shut_down(state.listener.as_fd(), Shutdown::Both);
+            state.engine.drain(*now, code);
+        }
+    }
+
+    fn take_parcels(&mut self) {
+        let Hands { shard, state, now } = &mut self.hands;
+        let (mesh, number) = (&shard.commons.mesh, shard.number);
+        for sender in 0..mesh.shards() {
+            let lane = mesh.port(number).parcels_from(sender);
+            let mut taken = 0;
+            while taken < PARCELS
+                && let Some(parcel) = lane.pop()
+            {
+                taken += 1;
+                match parcel {
+                    Parcel::Hop(hop) => state.engine.hop(*now, hop),
+                    Parcel::Move { socket, migrant } => {
+                        let ticket = state.engine.adopt(*now, *migrant);
+                        shard.take_in(state, ticket, socket);
+                    }
+                }
+            }
+            self.more |= taken == PARCELS;
+            if taken > 0 && lane.has_relieved() {
+                mesh.port(sender).doorbell.ring();
+            }
+        }
+    }
+
+    fn take_commits(&mut self) {
+        let Hands { shard, state, now } = &mut self.hands;
+        let lane = &shard.commons.mesh.port(shard.number).announcements;
+        let mut taken = 0;
+        while taken < COMMITS
+            && let Some(commit) = lane.pop()
+        {
+            taken += 1;
+            state.engine.announced(*now, commit.outcomes, commit.deliveries);
+        }
+        self.more |= taken == COMMITS;
+        let folded = lane.take_folded();
+        if !folded.is_empty() {
+            state.engine.folded(*now, &folded);
+        }
+    }
+
+    fn take_replies(&mut self) {
+        let Hands { shard, state, now } = &mut self.hands;
+        let port = shard.commons.mesh.port(shard.number);
+        let mut taken = 0;
+        while taken < REPLIES
+            && let Some(reply) = port.pop_reply()
+        {
+            taken += 1;
+            state.replies_due -= 1;
+            match reply {
+                Reply::Answer(key, answer) => state.engine.answered(*now, key, answer),
+                Reply::Hashed(key, done) => state.engine.hashed(*now, key, done),
+            }
+        }
+        self.more |= taken == REPLIES;
+    }
+
+    /// Effects may bring output, and output that was written may bring effects.
+    fn put_out(&mut self) {
+        self.hands.flush_unblocked();
+        for _ in 0..ROUNDS {
+            let did = self.hands.do_effects();
+            let (flushed, all) = self.hands.flush(FLUSHES);
+            self.more |= !all;
+            if !did && !flushed {
+                return;
+            }
+        }
+        self.more = true;
+    }
+
+    /// Puts this shard's counters where others look for them, if they do, and answers those
+    /// that asked here.
+    fn serve_stats(&mut self) {
+        let Hands { shard, state, now } = &mut self.hands;
+        let board = &shard.commons.board;
+        let wanted = board.wanted();
+        if wanted != state.stats_put {
+            state.stats_put = wanted;
+            board.put(shard.number, wanted, counters_of(shard, state));
+            shard.commons.mesh.ring_all();
+        }
+        let (engine, now_ms) = (&mut state.engine, now.mono_ms);
+        state.stats.retain(|asked| {
+            let wait = !board.is_complete(asked.request) && now_ms < asked.until_ms;
+            if !wait {
+                engine.counted(*now, asked.key, counters_of_all(shard));
+            }
+            wait
+        });
+        // What was just answered is output.
+        let (flushed, all) = self.hands.flush(FLUSHES);
+        self.more |= flushed || !all;
+    }
+
+    fn tidy(&mut self) {
+        let Hands { state, now, .. } = &mut self.hands;
+        state.lingering.expire(now.mono_ms);
+        if state.quiet.begins(state.engine.counters(), now.mono_ms) {
+            crate::memory::give_back_of_thread();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let Hands { state, now, .. } = &self.hands;
+        state.ends_at_ms.is_some_and(|ends_at_ms| {
+            let all_gone = state.engine.counters().connections == 0 && state.lingering.is_empty();
+            all_gone || now.mono_ms >= ends_at_ms
+        })
+    }
+
+    fn wake_at_ms(&self) -> u64 {
+        let Hands { state, now, .. } = &self.hands;
+        let soon = (!state.questions.is_empty()).then_some(now.mono_ms + QUESTION_RETRY_MS);
+        let stats = state.stats.first().map(|asked| asked.until_ms);
+        [state.engine.wake_at(), state.lingering.next_deadline_ms(), soon, stats]
+            .into_iter()
+            .flatten()
+            .fold(now.mono_ms + LONGEST_SLEEP_MS, u64::min)
+    }
+}
+
+fn counters_of(shard: &Shard, state: &State) -> Vec<Counter> {
+    let source = format!("shard {}", shard.number);
+    let port = shard.commons.mesh.port(shard.number);
+    let (parcels, replies) = port.high_water();
+    let mut counters = state.engine.counters().render(&source);
+    let own = state.counters.iter().chain([
+        ("doorbell_rings", port.doorbell.rings()),
+        ("parcels_high_water", parcels as u64),
+        ("replies_high_water", replies as u64),
+        ("commits_high_water", port.announcements.high_water() as u64),
+        ("deliveries_folded", port.announcements.deliveries_folded()),
+    ]);
+    counters.extend(own.map(|(name, value)| counter(&source, name, value)));
+    counters
+}
+
+fn counters_of_all(shard: &Shard) -> Vec<Counter> {
+    let commons = &shard.commons;
+    let mut counters = commons.board.gather();
+    let store = commons.store.counters();
+    counters.extend(store.iter().map(|(name, value)| counter("committer", name, value)));
+    let hashing = commons.hashing.counters();
+    counters.extend(hashing.into_iter().map(|(name, value)| counter("process", name, value)));
+    counters.extend(process_counters());
+    counters
+}
