@@ -1,0 +1,215 @@
+//! The command line.
+
+use crate::{
+    dialect::Class,
+    load::Plan,
+    pair,
+    report::{self, Report},
+    schedule::Drive,
+    yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio},
+};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Measures a Starling server, and what it is measured against.
+#[derive(Debug, Parser)]
+#[command(name = "starling-bench", max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pairs of users, one of whom writes to the other.
+    Pair(Pair),
+    /// The bare minimum for the same work: what Starling is measured against.
+    #[command(subcommand)]
+    Yardstick(Yardstick),
+}
+
+/// The server, and who logs in.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// Address of the server.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    pub server: SocketAddr,
+    /// The operator's key, `operator.key` in the server's data directory: makes the users.
+    #[arg(long, value_name = "FILE")]
+    pub operator_key: PathBuf,
+    /// Keeps the users and their tokens for later runs: only those that are missing are made, and
+    /// a smaller run uses the first ones.
+    #[arg(long, value_name = "FILE")]
+    pub users: Option<PathBuf>,
+    /// Process of the server, if it is on this machine: its processor time and memory are
+    /// measured.
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+}
+
+/// How many pairs, and how they are driven.
+#[derive(Debug, Args)]
+pub struct Shape {
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    /// Closed loop: messages in flight in every pair (1 to 64).
+    #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub window: Option<u32>,
+    /// Open loop: messages a second over all pairs. Latency counts from the time a message was
+    /// meant to be sent.
+    #[arg(long, value_name = "R")]
+    pub rate: Option<f64>,
+    /// Bytes of a message's payload, at least 16; they do not compress.
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub payload: usize,
+    /// Measured time, from when all are connected and have their first message.
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub seconds: f64,
+    /// The same load for so long before the measured time.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub warmup: f64,
+}
+
+impl Shape {
+    fn plan(&self, server: SocketAddr, server_pid: Option<u32>) -> Plan {
+        let drive = match self.rate {
+            Some(rate) => Drive::Rate(rate),
+            None => Drive::Window(self.window.unwrap_or(1)),
+        };
+        Plan {
+            server,
+            pairs: self.pairs as usize,
+            drive,
+            payload_bytes: self.payload,
+            warmup: seconds(self.warmup),
+            measured: seconds(self.seconds),
+            server_pid,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Pair {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    shape: Shape,
+    /// What an acknowledgement promises.
+    #[arg(long, value_enum, default_value_t = Class::Durable)]
+    class: Class,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Yardstick {
+    /// Y1: holds idle sockets.
+    Idle {
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        connections: usize,
+        /// Quiet before each measurement.
+        #[arg(long, value_name = "S", default_value_t = 2.0)]
+        seconds: f64,
+        #[arg(long, hide = true)]
+        serve: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Y2: a bare relay.
+    Relay {
+        #[command(flatten)]
+        shape: Shape,
+        #[arg(long, value_enum, default_value_t = Variant::Epoll)]
+        variant: Variant,
+        #[arg(long, hide = true)]
+        serve: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Y4: appends and syncs.
+    Fsync {
+        /// Bytes of each append.
+        #[arg(long, default_value_t = 4_096)]
+        bytes: usize,
+        #[arg(long, value_name = "S", default_value_t = 3.0)]
+        seconds: f64,
+        /// Milliseconds between two of them.
+        #[arg(long, value_name = "MS", default_value_t = 0.0)]
+        pause: f64,
+        /// Where: on the disk of the server's data.
+        #[arg(long, default_value = ".")]
+        directory: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Y5: Redis streams with appendfsync always.
+    Redis {
+        #[command(flatten)]
+        shape: Shape,
+        /// Where Redis keeps its files: on the disk of the server's data.
+        #[arg(long, default_value = ".")]
+        directory: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How a relay waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Variant {
+    Epoll,
+    Monoio,
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+impl Arguments {
+    /// Does what was asked; `false` if the result cannot be believed.
+    pub fn run(self) -> Result<bool> {
+        match self.command {
+            Command::Pair(Pair { target, shape, class, json }) => {
+                let plan = shape.plan(target.server, target.server_pid);
+                pair::run(&target, plan, class)?.print(json)
+            }
+            Command::Yardstick(yardstick) => yardstick.run(),
+        }
+    }
+}
+
+impl Yardstick {
+    fn run(self) -> Result<bool> {
+        // Server and load apart, as everywhere.
+        let (server_core, load_core) = report::two_cores()?;
+        match self {
+            Yardstick::Idle { serve: true, .. } => idle::serve().map(|()| true),
+            Yardstick::Idle { connections, seconds: quiet, json, .. } => {
+                idle::measure(connections, seconds(quiet), server_core)?.print(json)
+            }
+            Yardstick::Relay { serve: true, variant: Variant::Epoll, .. } => {
+                relay_epoll::serve().map(|()| true)
+            }
+            Yardstick::Relay { serve: true, variant: Variant::Monoio, .. } => {
+                relay_monoio::serve().map(|()| true)
+            }
+            Yardstick::Relay { shape, variant, json, .. } => {
+                let relay = relay::RelayServer::start(variant, server_core)?;
+                report::on_core(load_core)?;
+                relay.measure(&shape.plan(relay.address(), None))?.print(json)
+            }
+            Yardstick::Fsync { bytes, seconds: measured, pause, directory, json } => {
+                fsync::measure(bytes, seconds(measured), seconds(pause / 1e3), &directory)?
+                    .print(json)
+            }
+            Yardstick::Redis { shape, directory, json } => {
+                let redis = RedisServer::start(&directory, server_core)?;
+                report::on_core(load_core)?;
+                // Its own address and process take the place of these.
+                redis.measure(&shape.plan(SocketAddr::from(([127, 0, 0, 1], 0)), None))?.print(json)
+            }
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! The dialect of Starling, on top of codec: what a device with an empty app does, no more and no
+//! less. It applies events by the rule, acknowledges by cursor and beats its heart.
+
+use super::{Dialect, Ear, Side, varint, view};
+use crate::{
+    operator::{error_name, opening},
+    users::User,
+};
+use anyhow::{Result, bail};
+use starling_codec::{
+    Decoded, Epoch, EpochTag, ErrorCode, Frame, Kind, Place, append_frame, append_header,
+    append_ping, append_pong, decode_frame, limits, wire,
+};
+
+/// The durability that messages ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Class {
+    Buffered,
+    Durable,
+}
+
+/// Speaks to a Starling server; connection `side` of pair `p` is user `2p + side`.
+pub struct Starling {
+    pub users: Vec<User>,
+    class: wire::Class,
+    connect_no: u64,
+    heartbeat_s: (u32, u32),
+    /// Bodies are made here, because their length goes before them.
+    body: Vec<u8>,
+}
+
+/// One session.
+pub struct StarlingPeer {
+    cursor: Place,
+    /// The seq the server was last told as cursor.
+    told_seq: u64,
+    /// Ready when the cursor is here: the inbox head of WELCOME.
+    head_seq: u64,
+    /// The number of message 0.
+    first_no: u64,
+    /// Messages below are answered, and so are those above it with a bit here.
+    oldest: u64,
+    answered: u64,
+    /// Last message seen of the pair's conversation.
+    conversation_seq: u64,
+    epoch: Epoch,
+    tag: EpochTag,
+    /// The other user of the pair.
+    to: u32,
+    heartbeat_ms: u32,
+    /// When this side last said something, and last told its cursor, as far as ticks know.
+    said_ms: u64,
+    told_ms: u64,
+    said: bool,
+    welcome: bool,
+    ready: bool,
+}
+
+impl Starling {
+    /// `heartbeat_s` is the range that HELLO names.
+    pub fn new(users: Vec<User>, class: Class, heartbeat_s: (u32, u32)) -> Starling {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Starling {
+            users,
+            class: match class {
+                Class::Buffered => wire::Class::Buffered,
+                Class::Durable => wire::Class::Durable,
+            },
+            connect_no: now.as_millis() as u64,
+            heartbeat_s,
+            body: Vec::new(),
+        }
+    }
+
+    /// Begins a session of the user at `index`, who writes to the one at `to`.
+    pub fn hello(&mut self, index: usize, to: usize, out: &mut Vec<u8>) -> StarlingPeer {
+        let user = &self.users[index];
+        let hello = wire::Hello {
+            opening: Some(opening()),
+            token: user.token.to_vec().into(),
+            connect_no: self.connect_no,
+            cursor: Some(user.cursor.into()),
+            highest: Some(user.cursor.into()),
+            last_epoch: user.epoch.0,
+            last_tag: user.tag.0,
+            app_state: wire::AppState::Foreground.into(),
+            heartbeat_min_s: self.heartbeat_s.0,
+            heartbeat_max_s: self.heartbeat_s.1,
+            window_events: limits::MAX_WINDOW_EVENTS,
+            window_bytes: limits::MAX_WINDOW_BYTES,
+            trace_id: 0,
+        };
+        append_frame(out, Kind::Hello, &hello);
+        StarlingPeer {
+            cursor: user.cursor,
+            told_seq: user.cursor.seq,
+            head_seq: 0,
+            first_no: 0,
+            oldest: 0,
+            answered: 0,
+            conversation_seq: 0,
+            epoch: user.epoch,
+            tag: user.tag,
+            to: self.users[to].user,
+            heartbeat_ms: 0,
+            said_ms: 0,
+            told_ms: 0,
+            said: true,
+            welcome: false,
+            ready: false,
+        }
+    }
+
+    /// Keeps what the device must remember for its next session.
+    pub fn remember(&mut self, index: usize, peer: &StarlingPeer) {
+        let user = &mut self.users[index];
+        (user.cursor, user.epoch, user.tag) = (peer.cursor, peer.epoch, peer.tag);
+    }
+}
+
+impl StarlingPeer {
+    fn welcomed(&mut self, welcome: &wire::Welcome, ear: &mut impl Ear) {
+        self.welcome = true;
+        self.epoch = Epoch(welcome.epoch);
+        self.tag = EpochTag(welcome.tag);
+        if welcome.reset {
+            self.cursor = Place::START;
+        } else if let Some(rewind) = welcome.rewind {
+            self.cursor = self.cursor.min(rewind.into());
+        }
+        self.told_seq = self.cursor.seq;
+        self.head_seq = welcome.head.unwrap_or_default().seq;
+        self.first_no = welcome.window.unwrap_or_default().highest + 1;
+        self.heartbeat_ms = welcome.heartbeat_s * 1_000;
+        self.settle(ear);
+    }
+
+    /// Caught up for the first time?
+    fn settle(&mut self, ear: &mut impl Ear) {
+        if self.welcome && !self.ready && self.cursor.seq >= self.head_seq {
+            self.ready = true;
+            ear.ready();
+        }
+    }
+
+    /// The rule: what is known is dropped, what joins on is applied, anything else is a gap.
+    fn event(&mut self, event: view::Event<'_>, out: &mut Vec<u8>, ear: &mut impl Ear) {
+        if event.seq <= self.cursor.seq {
+            return;
+        }
+        let prev = if event.prev == 0 { event.seq - 1 } else { event.prev };
+        if prev != self.cursor.seq {
+            ear.gap();
+            append_frame(out, Kind::Sync, &wire::Sync { after: Some(self.cursor.into()) });
+            return;
+        }
+        self.cursor = Place::new(event.seq, Epoch(event.epoch));
+        let Some(message) = event.message else { return };
+        if self.ready {
+            if self.conversation_seq != 0 && message.seq != self.conversation_seq + 1 {
+                ear.gap();
+            }
+            self.conversation_seq = message.seq;
+            // Own messages come too, as every device of their sender must have them.
+            if message.sender == self.to {
+                ear.delivered(view::opaque(message.content));
+            }
+        }
+    }
+
+    fn answer(&mut self, sequence: u64) {
+        let Some(above) = sequence.checked_sub(self.oldest).filter(|above| *above < 64) else {
+            return;
+        };
+        self.answered |= 1 << above;
+        let done = self.answered.trailing_ones();
+        self.oldest += u64::from(done);
+        self.answered = self.answered.checked_shr(done).unwrap_or(0);
+    }
+
+    fn tell_cursor(&mut self, out: &mut Vec<u8>) {
+        append_frame(out, Kind::Ack, &wire::Ack { cursor: Some(self.cursor.into()) });
+        self.told_seq = self.cursor.seq;
+        self.said = true;
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>, ear: &mut impl Ear) -> Result<()> {
+        match frame.kind {
+            Kind::Events => {
+                let read = view::events(frame.body, |event| self.event(event, out, ear));
+                if read.is_none() {
+                    bail!("the server sent an EVENTS that is none");
+                }
+                self.settle(ear);
+            }
+            Kind::SendAck => {
+                let Some(ack) = view::SendAck::read(frame.body) else {
+                    bail!("the server sent a SEND_ACK that is none");
+                };
+                let Some(sequence) = ack.send_no.checked_sub(self.first_no) else {
+                    bail!("the server acknowledged {}, which was never sent", ack.send_no);
+                };
+                self.answer(sequence);
+                ear.acknowledged(sequence);
+            }
+            Kind::SendRefused => {
+                let refused: wire::SendRefused = frame.body()?;
+                let retryable =
+                    ErrorCode::from_number(refused.code).is_some_and(ErrorCode::retryable);
+                match refused.send_no.checked_sub(self.first_no) {
+                    Some(sequence) if retryable => {
+                        ear.put_off(sequence, refused.retry_after_ms.into());
+                    }
+                    _ => bail!("the server refused a message: {}", error_name(refused.code)),
+                }
+            }
+            Kind::Welcome => self.welcomed(&frame.body()?, ear),
+            Kind::Ping => append_pong(out),
+            Kind::Close => {
+                bail!("the server closed: {}", error_name(frame.body::<wire::Close>()?.code))
+            }
+            Kind::Refused => {
+                let code = frame.body::<wire::Refused>()?.code;
+                bail!("the server refused to open a session: {}", error_name(code))
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Dialect for Starling {
+    type Peer = StarlingPeer;
+
+    fn open(&mut self, pair: usize, side: Side, out: &mut Vec<u8>) -> StarlingPeer {
+        let (own, other) = match side {
+            Side::Sender => (2 * pair, 2 * pair + 1),
+            Side::Receiver => (2 * pair + 1, 2 * pair),
+        };
+        self.hello(own, other, out)
+    }
+
+    fn send(
+        &mut self,
+        peer: &mut StarlingPeer,
+        _pair: usize,
+        sequence: u64,
+        nonce: u64,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let body = &mut self.body;
+        body.clear();
+        let mut number = |field: u8, value: u64| {
+            body.push(field << 3);
+            varint::append(body, value);
+        };
+        number(1, peer.first_no + sequence);
+        number(3, peer.first_no + peer.oldest);
+        number(4, peer.to.into());
+        if self.class != wire::Class::Durable {
+            number(6, self.class as u64);
+        }
+        body.push(2 << 3 | 1);
+        body.extend_from_slice(&nonce.to_le_bytes());
+        // The content: its field of opaque bytes is the payload.
+        let content_bytes = 1 + varint::size(payload.len() as u64) + payload.len();
+        body.push(7 << 3 | 2);
+        varint::append(body, content_bytes as u64);
+        body.push(9 << 3 | 2);
+        varint::append(body, payload.len() as u64);
+        body.extend_from_slice(payload);
+        append_header(out, Kind::Send, body.len());
+        out.extend_from_slice(body);
+        peer.said = true;
+    }
+
+    fn read(
+        &mut self,
+        peer: &mut StarlingPeer,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        ear: &mut impl Ear,
+    ) -> Result<usize> {
+        let mut consumed = 0;
+        loop {
+            match decode_frame(&bytes[consumed..], limits::MAX_LARGE_FRAME_BYTES) {
+                Decoded::NeedMore => break,
+                Decoded::Reject(code) => bail!("the server sent no frame: {code}"),
+                Decoded::Frame(raw) => {
+                    consumed += raw.size;
+                    if let Some(frame) = raw.known()? {
+                        peer.frame(&frame, out, ear)?;
+                    }
+                }
+            }
+        }
+        if peer.cursor.seq - peer.told_seq >= limits::ACK_EVERY_EVENTS {
+            peer.tell_cursor(out);
+        }
+        Ok(consumed)
+    }
+
+    fn tick(&mut self, peer: &mut StarlingPeer, now_ms: u64, out: &mut Vec<u8>) {
+        if !peer.welcome {
+            return;
+        }
+        if peer.cursor.seq == peer.told_seq {
+            peer.told_ms = now_ms;
+        } else if now_ms >= peer.told_ms + limits::ACK_EVERY_MS / 2 {
+            peer.tell_cursor(out);
+            peer.told_ms = now_ms;
+        }
+        if peer.said {
+            peer.said = false;
+            peer.said_ms = now_ms;
+        } else if now_ms >= peer.said_ms + u64::from(peer.heartbeat_ms) {
+            append_ping(out);
+            peer.said_ms = now_ms;
+        }
+    }
+
+    fn close(&mut self, pair: usize, side: Side, peer: &StarlingPeer) {
+        self.remember(2 * pair + usize::from(side == Side::Receiver), peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard {
+        ready: usize,
+        acknowledged: Vec<u64>,
+        delivered: Vec<Vec<u8>>,
+        put_off: Vec<(u64, u64)>,
+        gaps: usize,
+    }
+
+    impl Ear for Heard {
+        fn ready(&mut self) {
+            self.ready += 1;
+        }
+        fn acknowledged(&mut self, sequence: u64) {
+            self.acknowledged.push(sequence);
+        }
+        fn delivered(&mut self, payload: &[u8]) {
+            self.delivered.push(payload.to_vec());
+        }
+        fn put_off(&mut self, sequence: u64, after_ms: u64) {
+            self.put_off.push((sequence, after_ms));
+        }
+        fn gap(&mut self) {
+            self.gaps += 1;
+        }
+    }
+
+    fn dialect() -> Starling {
+        let user = |user| User {
+            user,
+            device: 1,
+            token: [7; 50].into(),
+            cursor: Place::new(10, Epoch(1)),
+            epoch: Epoch(1),
+            tag: EpochTag(5),
+        };
+        Starling::new(vec![user(1), user(2)], Class::Buffered, (20, 60))
+    }
+
+    fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut rest = bytes;
+        let mut frames = Vec::new();
+        while let Decoded::Frame(frame) = decode_frame(rest, limits::MAX_LARGE_FRAME_BYTES) {
+            frames.push((frame.kind, frame.body.to_vec()));
+            rest = &rest[frame.size..];
+        }
+        assert!(rest.is_empty());
+        frames
+    }
+
+    fn event(seq: u64, prev: u64, payload: &[u8]) -> wire::Event {
+        let content = wire::Content {
+            kind: Some(wire::content::Kind::Opaque(payload.to_vec().into())),
+            ..Default::default()
+        };
+        let mut encoded = Vec::new();
+        append_frame(&mut encoded, Kind::Ping, &content);
+        let content = encoded[2..].to_vec().into();
+        let message = wire::Message { seq, sender: 1, content, ..Default::default() };
+        wire::Event { seq, epoch: 1, prev, kind: Some(wire::event::Kind::Message(message)) }
+    }
+
+    fn welcome(head: u64) -> wire::Welcome {
+        wire::Welcome {
+            epoch: 1,
+            tag: 5,
+            heartbeat_s: 20,
+            head: Some(wire::Place { seq: head, epoch: 1 }),
+            window: Some(wire::SendWindow { highest: 41, bitmap: 0 }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_send_is_what_the_generated_type_reads() {
+        let mut dialect = dialect();
+        let mut out = Vec::new();
+        let mut peer = dialect.open(0, Side::Sender, &mut out);
+        let hello = frames(&out);
+        assert_eq!(hello[0].0, Kind::Hello as u8);
+        let mut heard = Heard::default();
+        peer.welcomed(&welcome(10), &mut heard);
+        assert_eq!(heard.ready, 1);
+        out.clear();
+        dialect.send(&mut peer, 0, 2, 99, &[5; 200], &mut out);
+        let sent = frames(&out);
+        let frame = Frame { kind: Kind::Send, body: &sent[0].1 };
+        let send: wire::Send = frame.body().unwrap();
+        assert_eq!((send.send_no, send.oldest, send.nonce), (44, 42, 99));
+        assert_eq!(send.class, wire::Class::Buffered as i32);
+        assert_eq!(send.to, Some(wire::send::To::User(2)));
+        assert_eq!(view::opaque(&send.content), [5; 200]);
+    }
+
+    #[test]
+    fn a_receiver_applies_drops_and_asks() {
+        let mut dialect = dialect();
+        let mut peer = dialect.open(0, Side::Receiver, &mut Vec::new());
+        let (mut heard, mut input, mut out) = (Heard::default(), Vec::new(), Vec::new());
+        append_frame(&mut input, Kind::Welcome, &welcome(11));
+        let old = wire::Events { events: vec![event(11, 0, b"old")], head: 0 };
+        let live =
+            wire::Events { events: vec![event(11, 0, b"old"), event(12, 11, b"a")], head: 0 };
+        let torn = wire::Events { events: vec![event(14, 0, b"c")], head: 0 };
+        append_frame(&mut input, Kind::Events, &old);
+        append_frame(&mut input, Kind::Events, &live);
+        append_frame(&mut input, Kind::Events, &torn);
+        let consumed = dialect.read(&mut peer, &input, &mut out, &mut heard).unwrap();
+        assert_eq!((consumed, heard.ready, heard.gaps), (input.len(), 1, 1));
+        assert_eq!(heard.delivered, [b"a"]);
+        assert_eq!(peer.cursor.seq, 12);
+        assert_eq!(frames(&out)[0].0, Kind::Sync as u8);
+    }
+
+    #[test]
+    fn the_cursor_is_told_after_32_events_or_a_while() {
+        let mut dialect = dialect();
+        let mut peer = dialect.open(0, Side::Receiver, &mut Vec::new());
+        let (mut heard, mut out) = (Heard::default(), Vec::new());
+        peer.welcomed(&welcome(10), &mut heard);
+        dialect.tick(&mut peer, 1_000, &mut out);
+        let mut feed = |peer: &mut StarlingPeer, from: u64, to: u64, out: &mut Vec<u8>| {
+            let events = (from..=to).map(|seq| event(seq, 0, b"x")).collect();
+            let mut input = Vec::new();
+            append_frame(&mut input, Kind::Events, &wire::Events { events, head: 0 });
+            dialect.read(peer, &input, out, &mut heard).unwrap();
+        };
+        feed(&mut peer, 11, 41, &mut out);
+        assert!(out.is_empty());
+        feed(&mut peer, 42, 42, &mut out);
+        assert_eq!(frames(&out).len(), 1);
+        out.clear();
+        feed(&mut peer, 43, 43, &mut out);
+        dialect.tick(&mut peer, 1_100, &mut out);
+        assert!(out.is_empty());
+        dialect.tick(&mut peer, 2_000, &mut out);
+        assert_eq!(frames(&out)[0].0, Kind::Ack as u8);
+        out.clear();
+        dialect.tick(&mut peer, 2_100, &mut out);
+        dialect.tick(&mut peer, 22_200, &mut out);
+        assert_eq!(frames(&out), [(Kind::Ping as u8, vec![])]);
+    }
+
+    #[test]
+    fn answers_may_come_in_any_order() {
+        let mut peer = dialect().open(0, Side::Sender, &mut Vec::new());
+        for (sequence, oldest) in [(1, 0), (0, 2), (3, 2), (3, 2), (2, 4)] {
+            peer.answer(sequence);
+            assert_eq!(peer.oldest, oldest);
+        }
+        (4..68).rev().for_each(|sequence| peer.answer(sequence));
+        assert_eq!(peer.oldest, 68);
+    }
+}

@@ -1,0 +1,157 @@
+//! What the kernel knows of processes and of the machine, and which core a process runs on.
+
+use anyhow::{Context, Result};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
+use serde::Serialize;
+use std::fs;
+
+/// Processor time used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// By the whole machine, whoever used it.
+    pub machine_s: f64,
+    /// By this process.
+    pub own_s: f64,
+    /// By the server, if its process is known.
+    pub server_s: Option<f64>,
+}
+
+impl Cpu {
+    /// Now, with the server's share if `server_pid` names it.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn now(server_pid: Option<u32>) -> Result<Cpu> {
+        Ok(Cpu {
+            machine_s: machine_cpu_s()?,
+            own_s: process_cpu_s(std::process::id())?,
+            server_s: server_pid.map(process_cpu_s).transpose()?,
+        })
+    }
+
+    pub fn since(self, earlier: Cpu) -> Cpu {
+        Cpu {
+            machine_s: self.machine_s - earlier.machine_s,
+            own_s: self.own_s - earlier.own_s,
+            server_s: self.server_s.zip(earlier.server_s).map(|(now, then)| now - then),
+        }
+    }
+}
+
+/// Memory that grows with connections.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// Proportional set size of the server.
+    pub server_pss_bytes: Option<u64>,
+    /// The kernel's slabs, of the whole machine: both ends of every connection on it.
+    pub slab_bytes: u64,
+}
+
+impl Memory {
+    /// # Errors
+    /// There is no such process, or it may not be looked at.
+    pub fn now(server_pid: Option<u32>) -> Result<Memory> {
+        let server_pss_bytes = server_pid
+            .map(|pid| field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
+            .transpose()?;
+        Ok(Memory { server_pss_bytes, slab_bytes: field_kib("/proc/meminfo", "Slab:")? })
+    }
+}
+
+/// User and system time of a process, of all its threads, those that ended too.
+fn process_cpu_s(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The name in brackets may hold anything, so fields are counted from behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+    anyhow::ensure!(ticks.len() == 2, "{path} is not what it should be");
+    Ok(seconds(ticks.iter().sum()))
+}
+
+/// Time in which any core was busy.
+fn machine_cpu_s() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+    // user, nice, system, (idle, iowait,) irq, softirq.
+    Ok(seconds([0, 1, 2, 5, 6].iter().filter_map(|index| ticks.get(*index)).sum()))
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+fn field_kib(path: &str, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find(|line| line.starts_with(field));
+    let value = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    value.map(|kib| 1_024 * kib).with_context(|| format!("{path} has no {field}"))
+}
+
+/// The cores this process may run on.
+pub fn cores() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Keeps the calling thread, and what it starts from now on, on one core.
+pub fn pin(core: usize) -> Result<()> {
+    pin_to(&[core])
+}
+
+/// As [`pin`], on any of some cores.
+pub fn pin_to(cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(None, &set).with_context(|| format!("cannot run on cores {cores:?}"))
+}
+
+/// Raises the limit of open files as far as it goes, and says how far.
+pub fn raise_file_limit() -> Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(1 << 20);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: limit.maximum })?;
+    Ok(hard as usize)
+}
+
+/// What a result was measured on, for the record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    pub kernel: String,
+    pub processor: String,
+    pub cores: usize,
+    pub memory_bytes: u64,
+}
+
+impl Machine {
+    pub fn this() -> Result<Machine> {
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = processors.lines().find_map(|line| line.strip_prefix("model name"));
+        Ok(Machine {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().into(),
+            processor: processor.unwrap_or("unknown").trim_start_matches(['\t', ' ', ':']).into(),
+            cores: cores()?.len(),
+            memory_bytes: field_kib("/proc/meminfo", "MemTotal:")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_of_this_process() {
+        let pid = std::process::id();
+        let before = Cpu::now(Some(pid)).unwrap();
+        let memory = Memory::now(Some(pid)).unwrap();
+        assert!(memory.server_pss_bytes.unwrap() > 0 && memory.slab_bytes > 0);
+        let used = Cpu::now(Some(pid)).unwrap().since(before);
+        assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
+        assert!(!cores().unwrap().is_empty());
+    }
+}

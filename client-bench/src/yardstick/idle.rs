@@ -1,0 +1,81 @@
+//! Y1: sockets that are held and nothing else. What the kernel keeps for them is the floor.
+
+use crate::{
+    link::{Link, source_of},
+    machine::{self, Memory},
+    poller::{Poller, Watch},
+    process::Helper,
+};
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use std::{io::ErrorKind, net::TcpStream, thread::sleep, time::Duration};
+
+/// Files a process needs besides its connections.
+const RESERVE: usize = 100;
+
+/// What one held connection costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Idle {
+    pub connections: usize,
+    /// Both ends, for both are on this machine.
+    pub slab_bytes_per_connection: f64,
+    /// Of the holder.
+    pub pss_bytes_per_connection: f64,
+}
+
+/// Accepts and holds until the process is ended.
+pub fn serve() -> Result<()> {
+    machine::raise_file_limit()?;
+    let listener = super::listener()?;
+    listener.set_nonblocking(true)?;
+    let mut poller = Poller::new()?;
+    poller.add(&listener, 0, Watch::Read)?;
+    super::announce(listener.local_addr()?);
+    let mut held: Vec<TcpStream> = Vec::new();
+    loop {
+        for position in 0..poller.wait(None)? {
+            let ready = poller.ready(position);
+            if ready.index > 0 {
+                // A peer that closed; nobody here ever writes.
+                poller.remove(&held[ready.index - 1])?;
+                continue;
+            }
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        stream.set_nonblocking(true)?;
+                        held.push(stream);
+                        poller.add(&held[held.len() - 1], held.len(), Watch::Read)?;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
+/// Holds `connections`, and measures after `quiet`.
+pub fn measure(connections: usize, quiet: Duration, core: Option<usize>) -> Result<Idle> {
+    let limit = machine::raise_file_limit()?.saturating_sub(RESERVE);
+    ensure!(connections <= limit, "a process may open {limit} connections here");
+    let (holder, address) = Helper::role(&["yardstick", "idle", "--serve"], core)?;
+    let warm = TcpStream::connect(address)?;
+    sleep(quiet);
+    let before = Memory::now(Some(holder.pid()))?;
+    let links: Vec<Link> = (0..connections)
+        .map(|index| Link::connect(address, source_of(address, index)))
+        .collect::<Result<_, _>>()?;
+    sleep(quiet);
+    let after = Memory::now(Some(holder.pid()))?;
+    drop((links, warm));
+    let per = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
+    Ok(Idle {
+        connections,
+        slab_bytes_per_connection: per(after.slab_bytes, before.slab_bytes),
+        pss_bytes_per_connection: per(
+            after.server_pss_bytes.unwrap_or_default(),
+            before.server_pss_bytes.unwrap_or_default(),
+        ),
+    })
+}

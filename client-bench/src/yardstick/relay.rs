@@ -1,0 +1,41 @@
+//! Y2: a relay in a process of its own, and the load on it.
+
+use crate::{
+    arguments::Variant,
+    dialect::Relay,
+    load::{self, Outcome, Plan},
+    process::Helper,
+};
+use anyhow::Result;
+use clap::ValueEnum;
+use std::net::SocketAddr;
+
+/// A relay that runs.
+pub struct RelayServer {
+    helper: Helper,
+    address: SocketAddr,
+}
+
+impl RelayServer {
+    pub fn start(variant: Variant, core: Option<usize>) -> Result<RelayServer> {
+        let variant =
+            variant.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
+        let arguments = ["yardstick", "relay", "--serve", "--variant", &variant];
+        let (helper, address) = Helper::role(&arguments, core)?;
+        Ok(RelayServer { helper, address })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.helper.pid()
+    }
+
+    /// Runs `plan` against it.
+    pub fn measure(&self, plan: &Plan) -> Result<Outcome> {
+        let plan = Plan { server: self.address, server_pid: Some(self.pid()), ..plan.clone() };
+        Ok(load::run(plan, rand::random(), Relay)?.0)
+    }
+}
