@@ -89,8 +89,12 @@ impl Counters {
     }
 
     pub(crate) fn frame_out(&mut self, kind: Kind, bytes: usize) {
+        self.frames_out(kind, 1, bytes);
+    }
+
+    pub(crate) fn frames_out(&mut self, kind: Kind, frames: u64, bytes: usize) {
         let traffic = &mut self.frames_out[kind as usize];
-        traffic.frames += 1;
+        traffic.frames += frames;
         traffic.bytes += bytes as u64;
     }
 

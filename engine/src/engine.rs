@@ -1,39 +1,68 @@
-//! The facade: every input of a shard comes in here, every effect leaves here.
+//! The facade: every input of a shard comes in here, every effect leaves here. What is done
+//! about them stands in the files named after the things: this one only says who does it.
 
 use crate::{
-    Counters, Effect, HashDone, Hop, Keyring, Migrant, Now, Reading, Settings, route::Route,
+    Counters, Effect, HashDone, Hop, Keyring, Migrant, Now, Reading, Settings,
+    connection::{Slab, State},
+    conversation::Conversations,
+    outlet::Outlet,
+    receipts::Receipts,
+    route::Route,
     snowflake::Snowflake,
+    user::Users,
+    waiting::{Reply, Waiting, Waitlist},
+    wheel::{TICK_MS, Wheel},
 };
 use starling_codec::{
-    Answer, Delivery, ErrorCode, Kind, Outcome, Place, Ticket, UserId, append_frame, wire,
+    Answer, Command, Delivery, ErrorCode, Kind, Origin, Outcome, Place, Query, Submission, Ticket,
+    UserId, append_frame, limits::OPENING_TIMEOUT_MS, wire,
 };
 use std::collections::VecDeque;
 
 /// The core of one shard. See the crate's documentation for how it is driven.
 pub struct Engine {
-    settings: Settings,
-    keyring: Keyring,
-    route: Route,
-    ids: Snowflake,
-    effects: VecDeque<Effect>,
-    dirty: VecDeque<Ticket>,
-    counters: Counters,
+    pub(crate) settings: Settings,
+    pub(crate) keyring: Keyring,
+    pub(crate) route: Route,
+    pub(crate) ids: Snowflake,
+    /// `mono_ms` of tick 0.
+    start_ms: u64,
+    pub(crate) slots: Slab,
+    pub(crate) wheel: Wheel,
+    pub(crate) users: Users,
+    pub(crate) conversations: Conversations,
+    pub(crate) waiting: Waitlist,
+    pub(crate) outlet: Outlet,
+    pub(crate) receipts: Receipts,
+    /// Commands that may still be given out.
+    pub(crate) credits: u32,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) dirty: VecDeque<Ticket>,
+    pub(crate) counters: Counters,
     draining: Option<ErrorCode>,
-    refusing_sends: Option<ErrorCode>,
+    refusing: Option<ErrorCode>,
 }
 
 impl Engine {
     pub fn new(settings: Settings, keyring: Keyring, now: Now) -> Engine {
-        let _ = now;
         Engine {
             keyring,
             route: Route::even(settings.shards),
             ids: Snowflake::new(settings.shard, settings.id_floor_ms),
+            start_ms: now.mono_ms,
+            slots: Slab::new(settings.shard),
+            wheel: Wheel::new(),
+            users: Users::default(),
+            conversations: Conversations::new(settings.max_known_conversations),
+            waiting: Waitlist::new(settings.shard),
+            outlet: Outlet::default(),
+            receipts: Receipts::default(),
+            credits: settings.credits,
             effects: VecDeque::new(),
             dirty: VecDeque::new(),
             counters: Counters::new(settings.credits),
             draining: None,
-            refusing_sends: None,
+            refusing: None,
             settings,
         }
     }
@@ -41,8 +70,18 @@ impl Engine {
     /// A connection was accepted. `OVERLOAD` if there are as many as may be, `DRAINING` at the
     /// end: [`Engine::farewell`] is then what to write before closing it.
     pub fn open(&mut self, now: Now) -> Result<Ticket, ErrorCode> {
-        let _ = now;
-        Err(self.draining.unwrap_or(ErrorCode::Overload))
+        let full = self.slots.used() >= self.settings.max_connections;
+        match self.draining.or(full.then_some(ErrorCode::Overload)) {
+            Some(code) => {
+                self.counters.closing(code);
+                Err(code)
+            }
+            None => {
+                self.counters.opened += 1;
+                let since = self.tick(now);
+                Ok(self.place(now, State::Fresh { since }))
+            }
+        }
     }
 
     /// The CLOSE frame for a connection that [`Engine::open`] refused.
@@ -53,27 +92,66 @@ impl Engine {
         frame
     }
 
-    /// A connection that [`Effect::Move`] sent here.
+    /// A connection that [`Effect::Move`] sent here. Reading from it goes on with
+    /// [`Effect::Read`].
     pub fn adopt(&mut self, now: Now, migrant: Migrant) -> Ticket {
-        let _ = (now, migrant);
-        Ticket { shard: self.settings.shard, slot: 0, generation: 0 }
+        self.counters.moved_in += 1;
+        let ticket = self.place(now, State::Checking);
+        self.slots.at_mut(ticket.slot).stopped = true;
+        if !migrant.rest.is_empty() {
+            self.slots.activity(ticket.slot).input = migrant.rest;
+        }
+        match self.draining {
+            Some(code) => self.close(now, ticket.slot, code),
+            None => self.greet(ticket, migrant.identity, migrant.hello),
+        }
+        ticket
+    }
+
+    fn place(&mut self, now: Now, state: State) -> Ticket {
+        let tick = self.tick(now);
+        let ticket = self.slots.insert(state, tick);
+        let timeout = (OPENING_TIMEOUT_MS / TICK_MS) as u32;
+        self.wheel.arm(&mut self.slots, ticket.slot, tick + timeout);
+        self.counters.connections += 1;
+        ticket
     }
 
     /// Bytes arrived. They need not be whole frames.
     pub fn receive(&mut self, now: Now, ticket: Ticket, bytes: &[u8]) -> Reading {
-        let _ = (now, ticket, bytes);
-        Reading::Stop
+        match self.slots.find(ticket) {
+            Some(number) => self.take_in(now, number, bytes),
+            None => Reading::Stop,
+        }
     }
 
     /// The socket is gone: the last that is heard of a ticket.
     pub fn closed(&mut self, now: Now, ticket: Ticket) {
-        let _ = (now, ticket);
+        let Some(number) = self.slots.find(ticket) else { return };
+        self.end_session(now, number);
+        self.wheel.disarm(&mut self.slots, number);
+        self.slots.remove(number);
+        self.counters.connections -= 1;
     }
 
     /// From the engine of another shard.
     pub fn hop(&mut self, now: Now, hop: Hop) {
-        let _ = (now, hop);
         self.counters.hops_in += 1;
+        match hop {
+            Hop::Send(send) => self.converse(now, send),
+            Hop::Refused { user, device, send_no, code } => {
+                self.credits += 1;
+                self.tell_refused(user, device, send_no, code);
+            }
+            Hop::Revoke { origin, user, device, serial } => {
+                self.revoke(now, user, device, serial);
+                self.hop_to(origin.shard, Hop::Revoked { key: origin.key });
+            }
+            Hop::Revoked { key } => {
+                self.credits += 1;
+                self.go_on(now, key, Reply::Revoked);
+            }
+        }
     }
 
     /// One announcement of the committer, as far as it concerns this shard: outcomes of commands
@@ -85,40 +163,85 @@ impl Engine {
         outcomes: impl IntoIterator<Item = (u64, Outcome)>,
         deliveries: impl IntoIterator<Item = Delivery>,
     ) {
-        let _ = (now, outcomes, deliveries);
+        for (key, outcome) in outcomes {
+            self.credits += 1;
+            match outcome {
+                Outcome::Appended { user, device, accepted } => {
+                    self.tell_accepted(user, device, accepted)
+                }
+                Outcome::SendRefused { user, device, send_no, code } => {
+                    self.tell_refused(user, device, send_no, code)
+                }
+                outcome if key != Waitlist::NOBODY => self.go_on(now, key, Reply::Outcome(outcome)),
+                _ => {}
+            }
+        }
+        for delivery in deliveries {
+            self.deliver(delivery);
+        }
     }
 
     /// Deliveries that found no room in their lane, folded to the new heads.
-    pub fn folded(&mut self, now: Now, heads: &[(UserId, Place)]) {
-        let _ = (now, heads);
+    pub fn folded(&mut self, _now: Now, heads: &[(UserId, Place)]) {
+        for &(user, head) in heads {
+            self.counters.folded += 1;
+            self.raise_head(user, head);
+        }
     }
 
     /// The answer to an [`Effect::Ask`].
     pub fn answered(&mut self, now: Now, key: u64, answer: Answer) {
-        let _ = (now, key, answer);
+        self.go_on(now, key, Reply::Answer(answer));
     }
 
     /// The end of an [`Effect::Hash`].
     pub fn hashed(&mut self, now: Now, key: u64, done: HashDone) {
-        let _ = (now, key, done);
+        self.go_on(now, key, Reply::Hash(done));
     }
 
     /// The counters of the process, for an [`Effect::Stats`].
     pub fn counted(&mut self, now: Now, key: u64, counters: Vec<wire::Counter>) {
-        let _ = (now, key, counters);
+        self.go_on(now, key, Reply::Counters(counters));
+    }
+
+    fn go_on(&mut self, now: Now, key: u64, reply: Reply) {
+        match self.waiting.take(key) {
+            Some(Waiting::Greeting(greeting)) => self.welcome(now, *greeting, reply),
+            Some(Waiting::Account(ticket, account)) => {
+                self.account_goes_on(now, ticket, *account, reply)
+            }
+            Some(Waiting::Request(ticket, request)) => {
+                self.request_goes_on(now, ticket, request, reply)
+            }
+            Some(Waiting::Inbox(ticket)) => self.inbox_read(now, ticket, reply),
+            Some(Waiting::Regain(ticket, until)) => self.regained(now, ticket, until, reply),
+            Some(Waiting::Conversation(conversation)) => {
+                self.conversation_known(now, conversation, reply)
+            }
+            None => self.counters.late += 1,
+        }
     }
 
     /// The end of a turn, after all inputs that were there: timers that are due, and the one way
     /// out for events. Then come the effects, and then the output of dirty connections.
     pub fn turn(&mut self, now: Now) {
-        let _ = now;
         self.counters.turns += 1;
+        self.expire(now);
+        self.store_due_cursors(now);
+        self.let_out();
+        self.counters.users = self.users.len() as u64;
     }
 
     /// When the next turn is due though nothing comes in, in milliseconds of `mono_ms`; a time
     /// that is past means at once.
     pub fn wake_at(&self) -> Option<u64> {
-        None
+        if !self.effects.is_empty() || !self.dirty.is_empty() || self.outlet.has_work() {
+            return Some(0);
+        }
+        let cursors = self.receipts.due_ms().filter(|_| self.credits > 0);
+        let timers = (!self.wheel.is_idle())
+            .then(|| self.start_ms + (u64::from(self.wheel.tick()) + 1) * TICK_MS);
+        cursors.into_iter().chain(timers).min()
     }
 
     pub fn next_effect(&mut self) -> Option<Effect> {
@@ -127,33 +250,76 @@ impl Engine {
 
     /// A connection with output that was not there when it was last named.
     pub fn next_dirty(&mut self) -> Option<Ticket> {
-        self.dirty.pop_front()
+        while let Some(ticket) = self.dirty.pop_front() {
+            if let Some(number) = self.slots.find(ticket) {
+                self.slots.at_mut(number).dirty = false;
+                return Some(ticket);
+            }
+        }
+        None
     }
 
     /// What is to be written to a connection; empty for a ticket that is gone.
     pub fn output(&self, ticket: Ticket) -> &[u8] {
-        let _ = ticket;
-        &[]
+        self.slots.find(ticket).map_or(&[], |number| self.slots.unsent(number))
     }
 
     /// So many bytes of the output were written.
     pub fn written(&mut self, now: Now, ticket: Ticket, bytes: usize) {
-        let _ = (now, ticket, bytes);
+        if let Some(number) = self.slots.find(ticket) {
+            self.note_written(now, number, bytes);
+        }
     }
 
     /// Says CLOSE with `code` to everybody and refuses whoever comes.
     pub fn drain(&mut self, now: Now, code: ErrorCode) {
-        let _ = now;
         self.draining = Some(code);
+        for number in 0..self.slots.capacity() {
+            match self.slots.at(number).state {
+                State::Free { .. } | State::Moving | State::Closing { .. } => {}
+                _ => self.close(now, number, code),
+            }
+        }
     }
 
     /// While there is a code, which must be a retryable one, the door refuses every send with it
-    /// (`DISK_FULL`), and commands of requests too.
+    /// (`DISK_FULL`), and requests that would change the store too.
     pub fn refuse_commands(&mut self, code: Option<ErrorCode>) {
-        self.refusing_sends = code;
+        self.refusing = code;
     }
 
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn tick(&self, now: Now) -> u32 {
+        (now.mono_ms.saturating_sub(self.start_ms) / TICK_MS) as u32
+    }
+
+    /// Takes a credit for a command, or says why there is none.
+    pub(crate) fn take_credit(&mut self) -> Result<(), ErrorCode> {
+        if let Some(code) = self.draining.or(self.refusing) {
+            return Err(code);
+        }
+        self.credits = self.credits.checked_sub(1).ok_or(ErrorCode::Overload)?;
+        self.counters.credits_low = self.counters.credits_low.min(self.credits.into());
+        Ok(())
+    }
+
+    /// Hands a command, for which a credit was taken, to the committer.
+    pub(crate) fn submit(&mut self, origin: Origin, command: Command) {
+        self.counters.commands += 1;
+        self.effects.push_back(Effect::Submit(Submission { origin, command }));
+    }
+
+    pub(crate) fn ask(&mut self, waiting: Waiting, query: Query) {
+        self.counters.reads += 1;
+        let origin = self.waiting.wait(waiting);
+        self.effects.push_back(Effect::Ask(origin, query));
+    }
+
+    pub(crate) fn hop_to(&mut self, shard: u16, hop: Hop) {
+        self.counters.hops_out += 1;
+        self.effects.push_back(Effect::Hop(shard, hop));
     }
 }

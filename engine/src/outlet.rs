@@ -1,0 +1,426 @@
+//! The one way out for events. A user has a head, a device has what was sent and what its client
+//! lets the server send; each turn a device that is behind gets (sent, head], from this turn's
+//! deliveries if they join on, else from the view. Live push, catching up, a slow reader and
+//! folded deliveries are this one function.
+
+use crate::{
+    Engine, Now,
+    connection::{Mark, NONE},
+    output::MAX_UNSENT_BYTES,
+    receipts::MAX_MARKS,
+    waiting::{Reply, Waiting},
+};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+use starling_codec::{
+    Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId, append_header,
+    limits::{MAX_CONTENT_BYTES, MIN_WINDOW_BYTES},
+    wire::{self, Event},
+};
+use std::collections::VecDeque;
+
+/// A frame of events is ended when it is this large.
+const FRAME_BYTES: usize = 16 * 1024;
+/// No event is larger.
+const MAX_EVENT_BYTES: usize = MAX_CONTENT_BYTES + 1024;
+/// Most events of one read.
+const READ_EVENTS: usize = 256;
+
+const _: () = assert!(MAX_EVENT_BYTES <= MIN_WINDOW_BYTES as usize);
+
+/// Field numbers of `wire::Events`.
+const EVENTS_TAG: u32 = 1;
+const HEAD_TAG: u32 = 2;
+
+#[derive(Default)]
+pub(crate) struct Outlet {
+    /// Sessions that may have something to get.
+    queue: VecDeque<Ticket>,
+    /// This turn's deliveries.
+    fresh: Vec<Delivery>,
+    /// Encoded sizes of the events at hand; kept for its room.
+    sizes: Vec<usize>,
+    /// The last run of frames that was encoded this turn, for the user's other devices.
+    last: Option<Run>,
+}
+
+/// Encoded events in the output of a slot.
+#[derive(Clone, Copy)]
+struct Run {
+    user: UserId,
+    /// The first event is right after this seq.
+    after: u64,
+    last: u64,
+    /// Of all the events, without framing.
+    event_bytes: usize,
+    events: usize,
+    frames: u64,
+    slot: u32,
+    /// Length of the run's bytes, which end the slot's output.
+    bytes: usize,
+}
+
+impl Outlet {
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}
+
+impl Engine {
+    /// New events of a user: kept for this turn, should one of her sessions be where they start.
+    pub(crate) fn deliver(&mut self, delivery: Delivery) {
+        let Some(last) = delivery.events.last() else { return };
+        let head = Place::new(last.seq, Epoch(last.epoch));
+        let user = delivery.user;
+        if !self.raise_head(user, head) {
+            return;
+        }
+        let Some(entry) = self.users.get_mut(user) else { return };
+        match self.outlet.fresh.get_mut(entry.fresh as usize) {
+            Some(fresh) => {
+                let joins = fresh.events.last().zip(delivery.events.first());
+                if joins.is_some_and(|(last, first)| first.seq == last.seq + 1) {
+                    fresh.events.extend(delivery.events);
+                } else {
+                    *fresh = delivery;
+                }
+            }
+            None => {
+                entry.fresh = self.outlet.fresh.len() as u32;
+                self.outlet.fresh.push(delivery);
+            }
+        }
+    }
+
+    /// The inbox of `user` reaches to `head`. Says whether she has a session that wants it.
+    pub(crate) fn raise_head(&mut self, user: UserId, head: Place) -> bool {
+        let Some(entry) = self.users.get_mut(user) else { return false };
+        entry.raise_head(head);
+        let mut next = self.users.first_session(user);
+        let wanted = next.is_some();
+        while let Some(number) = next {
+            self.await_outlet(number);
+            next = self.slots.live(number).and_then(|live| live.next_session());
+        }
+        wanted
+    }
+
+    /// The outlet looks at a session at the end of the turn.
+    pub(crate) fn await_outlet(&mut self, number: u32) {
+        let ticket = self.slots.ticket(number);
+        let slot = self.slots.at_mut(number);
+        if !std::mem::replace(&mut slot.awaits_outlet, true) {
+            self.outlet.queue.push_back(ticket);
+        }
+    }
+
+    /// The end of a turn.
+    pub(crate) fn let_out(&mut self) {
+        while let Some(ticket) = self.outlet.queue.pop_front() {
+            if let Some(number) = self.slots.find(ticket) {
+                self.slots.at_mut(number).awaits_outlet = false;
+                self.let_out_to(number);
+            }
+        }
+        self.outlet.last = None;
+        for delivery in self.outlet.fresh.drain(..) {
+            if let Some(entry) = self.users.get_mut(delivery.user) {
+                entry.fresh = NONE;
+            }
+        }
+    }
+
+    fn let_out_to(&mut self, number: u32) {
+        let Some(live) = self.slots.live(number) else { return };
+        let Some(entry) = self.users.get(live.user) else { return };
+        if live.asking || live.sent >= entry.head().seq {
+            return;
+        }
+        let fresh = entry.fresh;
+        let joins_on = |delivery: &Delivery| {
+            delivery.events.first().is_some_and(|event| event.seq <= live.sent + 1)
+        };
+        if !self.outlet.fresh.get(fresh as usize).is_some_and(joins_on) {
+            return self.read_on(number);
+        }
+        if !self.repeat_last_run(number) {
+            let delivery = &mut self.outlet.fresh[fresh as usize];
+            let events = std::mem::take(&mut delivery.events);
+            self.write_events(number, &events);
+            self.outlet.fresh[fresh as usize].events = events;
+        }
+    }
+
+    /// How many bytes of events a session may get now, and how many events.
+    fn room(&self, number: u32) -> Option<(usize, usize)> {
+        let live = self.slots.live(number)?;
+        let activity = self.slots.at(number).activity.as_ref();
+        let (unsent, marks) =
+            activity.map_or((0, 0), |activity| (activity.unsent().len(), activity.marks.len()));
+        // One event of any size fits an empty output.
+        let output = if unsent == 0 { MAX_EVENT_BYTES } else { MAX_UNSENT_BYTES };
+        let bytes = live.byte_room().min(output.saturating_sub(unsent));
+        let events = live.event_room().min(MAX_MARKS.saturating_sub(marks));
+        (bytes > 0 && events > 0).then_some((bytes, events))
+    }
+
+    /// Asks the view for what comes after what was sent.
+    fn read_on(&mut self, number: u32) {
+        let Some((bytes, events)) = self.room(number) else { return };
+        let ticket = self.slots.ticket(number);
+        let Some(live) = self.slots.live_mut(number) else { return };
+        live.asking = true;
+        let query = Query::Inbox {
+            user: live.user,
+            after_seq: live.sent,
+            max_events: events.min(READ_EVENTS),
+            max_bytes: bytes,
+        };
+        self.ask(Waiting::Inbox(ticket), query);
+    }
+
+    /// Part of the inbox was read for a session.
+    pub(crate) fn inbox_read(&mut self, now: Now, ticket: Ticket, reply: Reply) {
+        let Some(number) = self.slots.find(ticket) else {
+            self.counters.late += 1;
+            return;
+        };
+        let Some(live) = self.slots.live_mut(number) else { return };
+        live.asking = false;
+        if std::mem::take(&mut live.outdated) {
+            return self.await_outlet(number);
+        }
+        match reply {
+            Reply::Answer(Answer::Events { events, head }) => {
+                let user = live.user;
+                if let Some(entry) = self.users.get_mut(user) {
+                    entry.raise_head(head);
+                }
+                self.counters.events_read += events.len() as u64;
+                let written = self.write_events(number, &events);
+                self.outlet.last = None;
+                // If nothing had room, what makes some brings the session here again.
+                if written > 0 {
+                    self.let_out_to(number);
+                }
+            }
+            _ => self.close(now, number, ErrorCode::Internal),
+        }
+    }
+
+    /// Writes what of `events` comes right after what was sent, as far as there is room. Says how
+    /// many events that were.
+    fn write_events(&mut self, number: u32, events: &[Event]) -> usize {
+        let Some((byte_room, event_room)) = self.room(number) else { return 0 };
+        let Some(live) = self.slots.live(number) else { return 0 };
+        let (user, sent) = (live.user, live.sent);
+        let known = events.partition_point(|event| event.seq <= sent);
+        let events = &events[known..];
+        if events.first().is_none_or(|event| event.seq != sent + 1) {
+            return 0;
+        }
+        let (head, passed) = match self.users.get(user) {
+            Some(entry) => (entry.head().seq, entry.passed_seq),
+            None => return 0,
+        };
+
+        let sizes = &mut self.outlet.sizes;
+        sizes.clear();
+        let mut event_bytes = 0;
+        for event in events.iter().take(event_room) {
+            let bytes = event.encoded_len();
+            if event_bytes + bytes > byte_room {
+                break;
+            }
+            event_bytes += bytes;
+            sizes.push(bytes);
+        }
+        let Some(last) = sizes.len().checked_sub(1).map(|index| events[index].seq) else {
+            return 0;
+        };
+
+        let activity = self.slots.activity(number);
+        let output = activity.output();
+        let start = output.len();
+        let mut frames = 0;
+        let mut rest: (&[Event], &[usize]) = (&events[..sizes.len()], sizes);
+        while !rest.0.is_empty() {
+            let count = append_events(output, rest.0, rest.1, head);
+            rest = (&rest.0[count..], &rest.1[count..]);
+            frames += 1;
+        }
+        let bytes = output.len() - start;
+        let written = sizes.len();
+        for event in &events[..written] {
+            activity.marks.extend(mark(event, user, passed));
+        }
+        self.outlet.last = Some(Run {
+            user,
+            after: sent,
+            last,
+            event_bytes,
+            events: written,
+            frames,
+            slot: number,
+            bytes,
+        });
+        self.note_run(number, last, event_bytes, written, frames, bytes);
+        written
+    }
+
+    /// If the last frames encoded are just what this session, of the same user, may get, copies
+    /// them.
+    fn repeat_last_run(&mut self, number: u32) -> bool {
+        let Some(run) = self.outlet.last else { return false };
+        let Some(live) = self.slots.live(number) else { return false };
+        let Some((byte_room, event_room)) = self.room(number) else { return false };
+        let same = run.user == live.user && run.after == live.sent && run.slot != number;
+        if !same || run.event_bytes > byte_room || run.events > event_room {
+            return false;
+        }
+        // Nothing was written to that slot since, so the run ends its output.
+        let Some(source) = self.slots.at_mut(run.slot).activity.take() else { return false };
+        let unsent = source.unsent();
+        let run_bytes = &unsent[unsent.len() - run.bytes..];
+        let activity = self.slots.activity(number);
+        activity.output().extend_from_slice(run_bytes);
+        let marks = source.marks.iter().filter(|mark| mark.inbox_seq > run.after);
+        activity.marks.extend(marks);
+        self.slots.at_mut(run.slot).activity = Some(source);
+        self.note_run(number, run.last, run.event_bytes, run.events, run.frames, run.bytes);
+        true
+    }
+
+    fn note_run(
+        &mut self,
+        number: u32,
+        last: u64,
+        event_bytes: usize,
+        events: usize,
+        frames: u64,
+        bytes: usize,
+    ) {
+        if let Some(live) = self.slots.live_mut(number) {
+            live.note_sent(last, event_bytes);
+        }
+        self.counters.events_out += events as u64;
+        self.counters.frames_out(Kind::Events, frames, bytes);
+        self.mark_dirty(number);
+    }
+
+    /// The device has applied its inbox up to a cursor.
+    pub(crate) fn ack(&mut self, now: Now, number: u32, frame: Frame<'_>) -> Result<(), ErrorCode> {
+        let ack: wire::Ack = frame.body()?;
+        let cursor: Place = ack.cursor.ok_or(ErrorCode::BadField)?.into();
+        let Some(live) = self.slots.live_mut(number) else { return Err(ErrorCode::WrongState) };
+        let head = self.users.get(live.user).map_or(Place::START, |entry| entry.head());
+        // What was never sent cannot have been applied.
+        let seq = cursor.seq.min(live.sent);
+        if live.advance(Place::new(seq, cursor.epoch.min(head.epoch))) {
+            self.store_cursor_soon(now, number);
+            self.await_outlet(number);
+        }
+        Ok(())
+    }
+
+    /// The device lacks what comes after a place: it is sent from there.
+    pub(crate) fn sync(&mut self, number: u32, frame: Frame<'_>) -> Result<(), ErrorCode> {
+        let sync: wire::Sync = frame.body()?;
+        let after: Place = sync.after.unwrap_or_default().into();
+        if let Some(live) = self.slots.live_mut(number) {
+            let seq = after.seq.min(live.sent);
+            live.rewind(seq);
+            if let Some(activity) = &mut self.slots.at_mut(number).activity {
+                activity.marks.retain(|mark| mark.inbox_seq <= seq);
+            }
+            self.await_outlet(number);
+        }
+        Ok(())
+    }
+}
+
+/// What is to be told to the sender once the event is passed: nothing of one's own messages, and
+/// nothing of receipts.
+pub(crate) fn mark(event: &Event, user: UserId, passed_seq: u64) -> Option<Mark> {
+    match &event.kind {
+        Some(wire::event::Kind::Message(message))
+            if message.sender != user.0 && event.seq > passed_seq =>
+        {
+            Some(Mark {
+                inbox_seq: event.seq,
+                conversation: starling_codec::ConversationId(message.conversation),
+                seq: message.seq,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Appends one frame with as many of the events, at least one, as fit it; their encoded sizes are
+/// known. Says how many those were. `head` goes with it if the events do not reach it.
+fn append_events(output: &mut Vec<u8>, events: &[Event], sizes: &[usize], head: u64) -> usize {
+    let framed = |bytes: usize| key_len(EVENTS_TAG) + encoded_len_varint(bytes as u64) + bytes;
+    let mut body_bytes = framed(sizes[0]);
+    let mut count = 1;
+    while count < sizes.len() && body_bytes + framed(sizes[count]) <= FRAME_BYTES {
+        body_bytes += framed(sizes[count]);
+        count += 1;
+    }
+    let behind = events[count - 1].seq < head;
+    let head_bytes = if behind { key_len(HEAD_TAG) + encoded_len_varint(head) } else { 0 };
+    append_header(output, Kind::Events, body_bytes + head_bytes);
+    for (event, &bytes) in events.iter().zip(sizes).take(count) {
+        encode_key(EVENTS_TAG, WireType::LengthDelimited, output);
+        encode_varint(bytes as u64, output);
+        event.encode_raw(output);
+    }
+    if behind {
+        encode_key(HEAD_TAG, WireType::Varint, output);
+        encode_varint(head, output);
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use starling_codec::{Decoded, decode_frame};
+
+    fn event(seq: u64, content_bytes: usize) -> Event {
+        let content = Bytes::from(vec![7; content_bytes]);
+        let message = wire::Message { seq, content, sender: 2, ..Default::default() };
+        let kind = Some(wire::event::Kind::Message(message));
+        Event { seq, epoch: 1, prev: 0, kind }
+    }
+
+    /// The encoding by hand is that of the generated message.
+    #[test]
+    fn frames_of_events_are_what_prost_would_write() {
+        let events: Vec<Event> = (1..=40).map(|seq| event(seq, seq as usize * 30)).collect();
+        let sizes: Vec<usize> = events.iter().map(Message::encoded_len).collect();
+        for head in [40, 99] {
+            let mut output = Vec::new();
+            let mut written = 0;
+            while written < events.len() {
+                written += append_events(&mut output, &events[written..], &sizes[written..], head);
+            }
+            let (mut read, mut frames) = (Vec::new(), 0);
+            let mut rest = &output[..];
+            while let Decoded::Frame(raw) = decode_frame(rest, 1 << 20) {
+                let body: wire::Events = raw.known().unwrap().unwrap().body().unwrap();
+                assert!(raw.body.len() <= FRAME_BYTES + 3);
+                assert_eq!(body.encode_to_vec(), raw.body);
+                read.extend(body.events);
+                let all = read.len() == events.len() && head == 40;
+                assert_eq!(body.head, if all { 0 } else { head });
+                frames += 1;
+                rest = &rest[raw.size..];
+            }
+            assert_eq!(read, events);
+            assert!(frames > 1 && rest.is_empty());
+        }
+    }
+}

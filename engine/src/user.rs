@@ -1,0 +1,126 @@
+//! Users that have a session here, or are about to.
+
+use crate::{
+    connection::{NONE, Slab},
+    session::Live,
+};
+use rustc_hash::FxHashMap;
+use starling_codec::{DeviceId, Epoch, Place, UserId};
+
+/// What the user's home knows while she is here. Her devices are a list through the slots.
+pub(crate) struct User {
+    head_seq: u64,
+    /// The highest seq that a device of hers has passed.
+    pub(crate) passed_seq: u64,
+    head_epoch: u32,
+    /// Slot of her first session.
+    first: u32,
+    /// This turn's deliveries to her, in the outlet's list; `NONE`: there are none.
+    pub(crate) fresh: u32,
+    /// Connections that are looked at and may become sessions of hers.
+    entering: u16,
+}
+
+const _: () = assert!(size_of::<(UserId, User)>() <= 40);
+
+impl User {
+    pub(crate) fn head(&self) -> Place {
+        Place::new(self.head_seq, Epoch(self.head_epoch))
+    }
+
+    /// The inbox reaches at least to `place`.
+    pub(crate) fn raise_head(&mut self, place: Place) {
+        if place > self.head() {
+            (self.head_seq, self.head_epoch) = (place.seq, place.epoch.0);
+        }
+    }
+}
+
+/// All of them. An entry is made before the head is read, so that no delivery falls between.
+#[derive(Default)]
+pub(crate) struct Users {
+    entries: FxHashMap<UserId, User>,
+}
+
+impl Users {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn get(&self, user: UserId) -> Option<&User> {
+        self.entries.get(&user)
+    }
+
+    pub(crate) fn get_mut(&mut self, user: UserId) -> Option<&mut User> {
+        self.entries.get_mut(&user)
+    }
+
+    /// A connection of `user` is looked at. Her entry stays until [`Users::leave`].
+    pub(crate) fn enter(&mut self, user: UserId) {
+        let entry = self.entries.entry(user).or_insert(User {
+            head_seq: 0,
+            passed_seq: 0,
+            head_epoch: 0,
+            first: NONE,
+            fresh: NONE,
+            entering: 0,
+        });
+        entry.entering += 1;
+    }
+
+    /// The look is over, whatever came of it.
+    pub(crate) fn leave(&mut self, user: UserId) {
+        if let Some(entry) = self.entries.get_mut(&user) {
+            entry.entering -= 1;
+            self.forget_if_gone(user);
+        }
+    }
+
+    /// The session on `number` is one of its user's.
+    pub(crate) fn attach(&mut self, slots: &mut Slab, number: u32) {
+        if let Some(live) = slots.live_mut(number)
+            && let Some(entry) = self.entries.get_mut(&live.user)
+        {
+            live.sibling = std::mem::replace(&mut entry.first, number);
+        }
+    }
+
+    /// The session on `number` is about to end.
+    pub(crate) fn detach(&mut self, slots: &mut Slab, number: u32) {
+        let Some(live) = slots.live(number) else { return };
+        let (user, next) = (live.user, live.sibling);
+        let Some(entry) = self.entries.get_mut(&user) else { return };
+        if entry.first == number {
+            entry.first = next;
+        } else {
+            let before = sessions(slots, Some(entry.first).filter(|&first| first != NONE))
+                .find(|&at| slots.live(at).is_some_and(|live| live.sibling == number));
+            if let Some(live) = before.and_then(|before| slots.live_mut(before)) {
+                live.sibling = next;
+            }
+        }
+        self.forget_if_gone(user);
+    }
+
+    fn forget_if_gone(&mut self, user: UserId) {
+        let gone = |entry: &User| entry.entering == 0 && entry.first == NONE;
+        if self.entries.get(&user).is_some_and(gone) {
+            self.entries.remove(&user);
+        }
+    }
+
+    /// The slot of a user's first session; the next one stands there.
+    pub(crate) fn first_session(&self, user: UserId) -> Option<u32> {
+        self.entries.get(&user).map(|entry| entry.first).filter(|&first| first != NONE)
+    }
+
+    /// The slot of a device's session.
+    pub(crate) fn session_of(&self, slots: &Slab, user: UserId, device: DeviceId) -> Option<u32> {
+        sessions(slots, self.first_session(user))
+            .find(|&number| slots.live(number).is_some_and(|live| live.device == device))
+    }
+}
+
+fn sessions(slots: &Slab, first: Option<u32>) -> impl Iterator<Item = u32> {
+    std::iter::successors(first, |&number| slots.live(number).and_then(Live::next_session))
+}

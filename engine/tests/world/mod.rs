@@ -1,0 +1,351 @@
+//! Engines, a stand-in for the store and links to peers, in virtual time: nothing here waits.
+
+#![allow(dead_code)]
+
+pub mod peer;
+pub mod store;
+
+use starling_codec::{
+    Decoded, Frame, Kind, MessageId, Origin, Query, Submission, Ticket, UserId, decode_frame,
+};
+use starling_engine::{
+    Effect, Engine, HashDone, HashWork, Hop, Identity, Keyring, Now, Reading, Settings,
+    route::Route,
+};
+use std::collections::{BTreeMap, VecDeque};
+use store::Store;
+
+pub const START_MS: u64 = MessageId::TIME_ZERO_MS + 1_000_000_000;
+pub const OPERATOR_KEY: &[u8] = b"the operator's key";
+/// SHA-256 of it.
+pub fn operator_key_hash() -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(OPERATOR_KEY).into()
+}
+
+/// One end of a TCP connection, the other end of which is on some engine.
+#[derive(Default)]
+pub struct Link {
+    pub ticket: Option<Ticket>,
+    stopped: bool,
+    /// Sent by the peer and not read by the server yet.
+    to_server: Vec<u8>,
+    /// Sent by the server and not looked at by the peer yet.
+    pub to_peer: Vec<u8>,
+    /// The server closed it.
+    pub closed: bool,
+    /// How many more bytes the peer's kernel takes.
+    pub takes: usize,
+}
+
+pub struct World {
+    pub now: Now,
+    pub engines: Vec<Engine>,
+    pub store: Store,
+    pub keyring: Keyring,
+    pub route: Route,
+    pub links: Vec<Link>,
+    /// Where tickets are: a link may move.
+    submissions: VecDeque<Submission>,
+    pub hold_commits: bool,
+    pub hold_reads: bool,
+    reads: VecDeque<(Origin, Query)>,
+    hops: VecDeque<(u16, Hop)>,
+    /// A commit takes at most so many commands.
+    pub batch: usize,
+    /// Deliveries are folded to heads.
+    pub fold: bool,
+    /// The effects of the last run, told as text.
+    pub log: Vec<String>,
+}
+
+impl World {
+    pub fn new(shards: u16) -> World {
+        World::with(shards, |_| {})
+    }
+
+    pub fn with(shards: u16, change: impl Fn(&mut Settings)) -> World {
+        let now = Now { mono_ms: 5_000, unix_ms: START_MS };
+        let keyring = Keyring::new(1, &[7; 32]);
+        let engine = |shard| {
+            let mut settings = Settings {
+                shard,
+                shards,
+                operator_key_hash: operator_key_hash(),
+                ..Settings::default()
+            };
+            change(&mut settings);
+            Engine::new(settings, keyring.clone(), now)
+        };
+        World {
+            now,
+            engines: (0..shards).map(engine).collect(),
+            store: Store::new(),
+            route: Route::even(shards),
+            keyring: keyring.clone(),
+            links: Vec::new(),
+            submissions: VecDeque::new(),
+            hold_commits: false,
+            hold_reads: false,
+            reads: VecDeque::new(),
+            hops: VecDeque::new(),
+            batch: 64,
+            fold: false,
+            log: Vec::new(),
+        }
+    }
+
+    /// A user as the operator would make her; her token.
+    pub fn user(&mut self, name: &str) -> (UserId, Vec<u8>) {
+        let draft = starling_codec::UserDraft {
+            name: name.into(),
+            password_hash: None,
+            platform: String::new(),
+        };
+        let command =
+            starling_codec::Command::CreateUsers { drafts: vec![draft], time_ms: START_MS };
+        match self.store.apply(command, &mut BTreeMap::new()) {
+            starling_codec::Outcome::Users(grants) => {
+                (grants[0].user, self.token(grants[0].user, 1, grants[0].serial))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A token of another device of a user.
+    pub fn device(&mut self, user: UserId) -> Vec<u8> {
+        let command = starling_codec::Command::OpenDevice {
+            user,
+            device: None,
+            platform: String::new(),
+            time_ms: START_MS,
+        };
+        match self.store.apply(command, &mut BTreeMap::new()) {
+            starling_codec::Outcome::Granted(grant) => {
+                self.token(user, grant.device.0, grant.serial)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn token(&self, user: UserId, device: u32, serial: u32) -> Vec<u8> {
+        let identity = Identity { user, device: starling_codec::DeviceId(device), serial };
+        self.keyring.sign(identity, START_MS / 1_000 + 86_400).to_vec()
+    }
+
+    /// A connection that is accepted by some shard.
+    pub fn connect(&mut self) -> usize {
+        let shard = self.links.len() % self.engines.len();
+        let ticket = self.engines[shard].open(self.now).expect("room for a connection");
+        self.links.push(Link { ticket: Some(ticket), takes: usize::MAX, ..Link::default() });
+        self.links.len() - 1
+    }
+
+    /// The peer cuts the link: what it sent and was not read is lost.
+    pub fn cut(&mut self, link: usize) {
+        if let Some(ticket) = self.links[link].ticket.take() {
+            self.engines[usize::from(ticket.shard)].closed(self.now, ticket);
+        }
+        self.links[link].to_server.clear();
+    }
+
+    pub fn send(&mut self, link: usize, bytes: &[u8]) {
+        self.links[link].to_server.extend_from_slice(bytes);
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.unix_ms += ms;
+        self.run();
+    }
+
+    /// Lets time pass second by second.
+    pub fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.advance(1_000);
+        }
+    }
+
+    /// Runs until nothing moves any more.
+    pub fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// One turn of every shard and one commit. Says whether anything moved.
+    pub fn step(&mut self) -> bool {
+        let mut moved = false;
+        for link in 0..self.links.len() {
+            moved |= self.read(link);
+        }
+        for shard in 0..self.engines.len() {
+            self.engines[shard].turn(self.now);
+            moved |= self.do_effects(shard);
+            moved |= self.flush(shard);
+            moved |= self.do_effects(shard);
+            moved |= self.engines[shard].wake_at().is_some_and(|at| at <= self.now.mono_ms);
+        }
+        while let Some((shard, hop)) = self.hops.pop_front() {
+            self.engines[usize::from(shard)].hop(self.now, hop);
+            moved = true;
+        }
+        if !self.hold_reads {
+            moved |= self.answer();
+        }
+        if !self.hold_commits {
+            moved |= self.commit();
+        }
+        moved
+    }
+
+    fn read(&mut self, link: usize) -> bool {
+        let Link { ticket: Some(ticket), stopped: false, to_server, .. } = &mut self.links[link]
+        else {
+            return false;
+        };
+        if to_server.is_empty() {
+            return false;
+        }
+        let bytes = std::mem::take(to_server);
+        let engine = &mut self.engines[usize::from(ticket.shard)];
+        let reading = engine.receive(self.now, *ticket, &bytes);
+        self.links[link].stopped = reading == Reading::Stop;
+        true
+    }
+
+    pub fn answer(&mut self) -> bool {
+        let mut moved = false;
+        while let Some((origin, query)) = self.reads.pop_front() {
+            let answer = self.store.read(&query);
+            self.engines[usize::from(origin.shard)].answered(self.now, origin.key, answer);
+            moved = true;
+        }
+        moved
+    }
+
+    pub fn commit(&mut self) -> bool {
+        let count = self.submissions.len().min(self.batch);
+        let mut deliveries = BTreeMap::new();
+        let mut outcomes = vec![Vec::new(); self.engines.len()];
+        for Submission { origin, command } in self.submissions.drain(..count) {
+            let outcome = self.store.apply(command, &mut deliveries);
+            outcomes[usize::from(origin.shard)].push((origin.key, outcome));
+        }
+        for (shard, outcomes) in outcomes.into_iter().enumerate() {
+            let mine =
+                deliveries.iter().filter(|(user, _)| self.route.owner_of(**user) == shard as u16);
+            let mine = mine
+                .map(|(&user, events)| starling_codec::Delivery { user, events: events.clone() });
+            if self.fold {
+                let heads: Vec<_> = mine
+                    .map(|delivery| {
+                        let last = delivery.events.last().expect("an event");
+                        let epoch = starling_codec::Epoch(last.epoch);
+                        (delivery.user, starling_codec::Place::new(last.seq, epoch))
+                    })
+                    .collect();
+                self.engines[shard].announced(self.now, outcomes, []);
+                self.engines[shard].folded(self.now, &heads);
+            } else {
+                let mine: Vec<_> = mine.collect();
+                self.engines[shard].announced(self.now, outcomes, mine);
+            }
+        }
+        count > 0
+    }
+
+    fn do_effects(&mut self, shard: usize) -> bool {
+        let mut moved = false;
+        while let Some(effect) = self.engines[shard].next_effect() {
+            moved = true;
+            self.log.push(format!("shard {shard}: {effect:?}"));
+            match effect {
+                Effect::Submit(submission) => self.submissions.push_back(submission),
+                Effect::Ask(origin, query) => self.reads.push_back((origin, query)),
+                Effect::Hop(to, hop) => self.hops.push_back((to, hop)),
+                Effect::Hash(origin, work) => {
+                    let done = match work {
+                        HashWork::Make { password } => {
+                            HashDone::Made(format!("hash of {}", password.reveal()))
+                        }
+                        HashWork::Verify { password, phc, .. } => {
+                            let right = phc == Some(format!("hash of {}", password.reveal()));
+                            if right { HashDone::Right } else { HashDone::Wrong }
+                        }
+                    };
+                    self.engines[usize::from(origin.shard)].hashed(self.now, origin.key, done);
+                }
+                Effect::Stats(origin) => {
+                    let counters = self.engines.iter().enumerate();
+                    let counters = counters
+                        .flat_map(|(shard, engine)| {
+                            engine.counters().render(&format!("shard {shard}"))
+                        })
+                        .collect();
+                    self.engines[usize::from(origin.shard)].counted(self.now, origin.key, counters);
+                }
+                Effect::Move(ticket, to, migrant) => {
+                    self.engines[shard].closed(self.now, ticket);
+                    let new = self.engines[usize::from(to)].adopt(self.now, migrant);
+                    if let Some(link) = self.link_of(ticket) {
+                        self.links[link].ticket = Some(new);
+                        self.links[link].stopped = true;
+                    }
+                }
+                Effect::Read(ticket) => {
+                    if let Some(link) = self.link_of(ticket) {
+                        self.links[link].stopped = false;
+                    }
+                }
+                Effect::Close(ticket) => {
+                    if let Some(link) = self.link_of(ticket) {
+                        self.links[link].closed = true;
+                        self.cut(link);
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    fn flush(&mut self, shard: usize) -> bool {
+        let mut moved = false;
+        while let Some(ticket) = self.engines[shard].next_dirty() {
+            if let Some(link) = self.link_of(ticket) {
+                moved |= self.write(link);
+            }
+        }
+        moved
+    }
+
+    /// Writes what the peer's kernel takes.
+    pub fn write(&mut self, link: usize) -> bool {
+        let Some(ticket) = self.links[link].ticket else { return false };
+        let engine = &mut self.engines[usize::from(ticket.shard)];
+        let output = engine.output(ticket);
+        let count = output.len().min(self.links[link].takes);
+        if count == 0 {
+            return false;
+        }
+        self.links[link].takes -= count;
+        self.links[link].to_peer.extend_from_slice(&output[..count]);
+        engine.written(self.now, ticket, count);
+        true
+    }
+
+    fn link_of(&self, ticket: Ticket) -> Option<usize> {
+        self.links.iter().position(|link| link.ticket == Some(ticket))
+    }
+
+    /// What the peer got since it last looked.
+    pub fn frames(&mut self, link: usize) -> Vec<(Kind, Vec<u8>)> {
+        let bytes = std::mem::take(&mut self.links[link].to_peer);
+        let (mut rest, mut frames) = (&bytes[..], Vec::new());
+        while let Decoded::Frame(raw) = decode_frame(rest, 1 << 20) {
+            let Frame { kind, body } = raw.known().expect("a frame").expect("a known kind");
+            frames.push((kind, body.to_vec()));
+            rest = &rest[raw.size..];
+        }
+        self.links[link].to_peer = rest.to_vec();
+        frames
+    }
+}
