@@ -10,6 +10,8 @@
 //! - the command (feature `command`): `starling`, a terminal client.
 
 mod backoff;
+#[cfg(feature = "command")]
+pub mod command;
 mod content;
 #[cfg(feature = "tokio")]
 mod net;
@@ -25,6 +27,8 @@ pub use net::{
 };
 pub use session::{Event, Session, SessionSettings, StopReason, Welcomed, Wish};
 pub use store::{Change, MemoryStore, Saved, Store, StoreError};
+#[cfg(feature = "sqlite")]
+pub use store::{Journal, OpenError, SqliteStore};
 pub use types::{
     Answer, Entry, EntryState, Identity, Outgoing, Page, Peer, QueueError, Receipt, Refusal,
     Request, RequestError, Unsent,

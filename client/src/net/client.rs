@@ -61,6 +61,11 @@ impl Events {
     pub async fn next(&mut self) -> Option<Event> {
         self.0.recv().await
     }
+
+    /// The next event if it is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.0.try_recv().ok()
+    }
 }
 
 /// How a client stands to its server.
@@ -202,6 +207,15 @@ impl Client {
         match self.call(Call::Outbox { reply }).await {
             Ok(()) => entries.await.unwrap_or_default(),
             Err(_) => Vec::new(),
+        }
+    }
+
+    /// Waits until no message of the outbox is without an answer.
+    pub async fn flushed(&self) {
+        let (reply, flushed) = oneshot::channel();
+        if self.call(Call::Flush { reply }).await.is_ok() {
+            // An error means that the session has ended.
+            let _ = flushed.await;
         }
     }
 

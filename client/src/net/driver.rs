@@ -29,6 +29,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) enum Call {
     Post { nonce: Nonce, message: Outgoing, reply: oneshot::Sender<Result<Sending, QueueError>> },
     Outbox { reply: oneshot::Sender<Vec<Entry>> },
+    Flush { reply: oneshot::Sender<()> },
     Discard { nonce: Nonce },
     Request { request: Request, reply: Reply },
     Close,
@@ -55,6 +56,8 @@ pub(super) struct Driver<S> {
     status: watch::Sender<Status>,
     sendings: HashMap<Nonce, oneshot::Sender<Result<Receipt, SendError>>>,
     requests: HashMap<u32, Reply>,
+    /// Those who wait until the outbox has no message without an answer.
+    flushes: Vec<oneshot::Sender<()>>,
     started: Instant,
     buffer: Box<[u8]>,
 }
@@ -87,6 +90,7 @@ impl<S: Store> Driver<S> {
             status,
             sendings: HashMap::new(),
             requests: HashMap::new(),
+            flushes: Vec::new(),
             started: Instant::now(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
         }
@@ -206,6 +210,7 @@ impl<S: Store> Driver<S> {
             Call::Outbox { reply } => {
                 let _ = reply.send(self.session.outbox().cloned().collect());
             }
+            Call::Flush { reply } => self.flushes.push(reply),
             Call::Discard { nonce } => self.session.discard(nonce),
             Call::Request { request, reply } => match self.session.request(now_ms, request) {
                 Ok(id) => {
@@ -261,6 +266,11 @@ impl<S: Store> Driver<S> {
         }
         while !self.untold.is_empty() && self.has_room() {
             self.tell_one();
+        }
+        if !self.flushes.is_empty() && self.session.unanswered() == 0 {
+            for flushed in self.flushes.drain(..) {
+                let _ = flushed.send(());
+            }
         }
     }
 

@@ -4,9 +4,17 @@
 //! depends on it leaves before it returned. So an event is applied and the cursor moved together,
 //! an outbox entry is kept before its first byte is sent, and a connection number is used once.
 
+#[cfg(feature = "sqlite")]
+mod journal;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
+#[cfg(feature = "sqlite")]
+pub use journal::Journal;
 pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, SqliteStore};
 
 use crate::{Entry, Identity};
 use starling_codec::{DeviceId, Epoch, EpochTag, Nonce, Place, UserId, wire};
