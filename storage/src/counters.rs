@@ -65,6 +65,11 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed) + by, Relaxed);
 }
 
+/// Adds to a counter that several threads write.
+pub(crate) fn add_shared(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
 /// Raises a counter to a new highest value.
 pub(crate) fn raise(counter: &AtomicU64, to: u64) {
     counter.fetch_max(to, Relaxed);

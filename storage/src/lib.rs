@@ -3,12 +3,37 @@
 //!
 //! Knows no session, no connection and no socket. `codec` has the commands and questions.
 
+mod backend;
+mod batch;
+mod committer;
 mod counters;
+mod epochs;
 mod error;
+mod layout;
+mod logs;
+mod mailbox;
+mod memory;
+mod queries;
+mod readers;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod rows;
+mod sequencer;
 mod settings;
 mod store;
+mod syncer;
+mod varint;
 
+pub use backend::{Backend, EachRow, MemoryUse, Reads, Tier, View};
+pub use batch::Rows;
 pub use counters::StoreCounters;
+pub use epochs::{Epochs, Opening, begin};
 pub use error::{OpenError, ReadError, WriteError};
+pub use layout::{FAMILIES, FORMAT, Family, FamilySpec};
+pub use memory::MemoryBackend;
+pub use queries::answer;
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksBackend;
+pub use sequencer::{Absent, Commit, Sequencer, Tally, Unapplied};
 pub use settings::StoreSettings;
 pub use store::{Announcer, Answers, Store, StoreHandle};

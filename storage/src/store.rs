@@ -1,16 +1,37 @@
 //! The store as others see it: opened, started, and then a handle that every thread may hold.
 
-use crate::{OpenError, StoreCounters, StoreSettings};
+use crate::{
+    Backend, MemoryBackend, OpenError, StoreCounters, StoreSettings,
+    backend::{Reads, Tier},
+    committer::{Committer, state},
+    counters::{LiveCounters, add_shared},
+    epochs::{self, Opening},
+    mailbox::Mailbox,
+    readers::{Public, ReaderDoor, Readers},
+    sequencer::Sequencer,
+    syncer::Syncer,
+};
+use arc_swap::ArcSwap;
 use starling_codec::{Announcement, Answer, Epoch, EpochTag, Origin, Query, Submission};
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
 
 /// Takes what the committer makes public. Called on the committer's thread: it must not block.
 pub trait Announcer: Send + 'static {
     /// One commit, in log order, after the view shows it.
     fn announce(&mut self, announcement: Announcement);
 
-    /// The store is poisoned: nothing will be announced any more. The outcomes of what waited
-    /// (UNKNOWN_OUTCOME) were announced before. The process should exit, not 0, within 5 s.
+    /// The store is poisoned: no commit will be announced any more. What waited was told
+    /// UNKNOWN_OUTCOME before, and so is what is still submitted. The process should exit, not 0,
+    /// within 5 s.
     fn poisoned(&mut self, reason: &str);
 }
 
@@ -21,51 +42,131 @@ pub trait Answers: Send + Sync + 'static {
 
 /// A store that is open and not yet running.
 pub struct Store {
-    _settings: StoreSettings,
+    backend: Arc<dyn Backend>,
+    settings: StoreSettings,
+    opening: Opening,
+    sequencer: Sequencer,
 }
 
 impl Store {
     /// Opens or makes the store in the settings' directory, begins a new epoch and makes it
     /// durable.
     #[cfg(feature = "rocksdb")]
-    pub fn open(_settings: StoreSettings) -> Result<Store, OpenError> {
-        todo!()
+    pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
+        let backend = crate::rocks::RocksBackend::open(&settings)?;
+        Store::open_on(Arc::new(backend), settings)
     }
 
     /// A store that lives as long as the process: for tests and simulations.
-    pub fn in_memory(_settings: StoreSettings) -> Result<Store, OpenError> {
-        todo!()
+    pub fn in_memory(settings: StoreSettings) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(MemoryBackend::new()), settings)
+    }
+
+    /// Begins a new epoch on any backend.
+    pub fn open_on(backend: Arc<dyn Backend>, settings: StoreSettings) -> Result<Store, OpenError> {
+        let mut tag = [0; 8];
+        getrandom::fill(&mut tag).map_err(|error| OpenError::Io(error.to_string()))?;
+        let opening = epochs::begin(&*backend, EpochTag(u64::from_le_bytes(tag)))?;
+        let (epoch, _) = opening.epochs.current();
+        let view = backend.view();
+        let sequencer = Sequencer::new(epoch, settings.hot_entries, Reads::new(&*view, Tier::All))?;
+        Ok(Store { backend, settings, opening, sequencer })
     }
 
     /// The epoch that this opening began.
     pub fn epoch(&self) -> Epoch {
-        todo!()
+        self.opening.epochs.current().0
     }
 
     pub fn tag(&self) -> EpochTag {
-        todo!()
+        self.opening.epochs.current().1
     }
 
     /// Unix milliseconds: no message id of an earlier time may be made.
     pub fn id_floor_ms(&self) -> u64 {
-        todo!()
+        self.opening.id_floor_ms
     }
 
     /// Starts the committer, its syncing thread and the readers. Errors are those of the
     /// operating system when it has no thread to give.
     pub fn start(
         self,
-        _announcer: impl Announcer,
-        _answers: impl Answers,
-    ) -> std::io::Result<StoreHandle> {
-        todo!()
+        announcer: impl Announcer,
+        answers: impl Answers,
+    ) -> io::Result<StoreHandle> {
+        let Store { backend, settings, opening, sequencer } = self;
+        let latest = backend.view();
+        let public = Arc::new(Public {
+            view: ArcSwap::from_pointee(latest.clone()),
+            epochs: opening.epochs,
+            counters: LiveCounters::default(),
+        });
+        let mailbox = Arc::new(Mailbox::new(settings.mailbox));
+        let closing = Arc::new(AtomicBool::new(false));
+        let answers: Arc<dyn Answers> = Arc::new(answers);
+        let readers =
+            Readers::start(settings.reader_threads, settings.read_queue, &public, &answers)?;
+        let syncer = Syncer::start(backend.clone(), {
+            let mailbox = mailbox.clone();
+            move || mailbox.call()
+        })?;
+        let door = readers.door();
+        let committer = Committer {
+            backend: backend.clone(),
+            public: public.clone(),
+            mailbox: mailbox.clone(),
+            closing: closing.clone(),
+            readers: door.clone(),
+            sequencer,
+            syncer,
+            announcer: Box::new(announcer),
+            settings,
+            latest,
+            written: VecDeque::new(),
+            syncing: false,
+            covered: 0,
+            commands: Vec::new(),
+            aged: Instant::now(),
+            looked_at_disk: None,
+            room: true,
+        };
+        let committer =
+            thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
+        let threads = Mutex::new(Some(Threads { committer, readers }));
+        let shared = Shared {
+            backend,
+            public,
+            mailbox,
+            closing,
+            door: Mutex::new(Some(door)),
+            id_floor_ms: opening.id_floor_ms,
+            threads,
+        };
+        Ok(StoreHandle { shared: Arc::new(shared) })
     }
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    readers: Readers,
+}
+
+struct Shared {
+    backend: Arc<dyn Backend>,
+    public: Arc<Public>,
+    mailbox: Arc<Mailbox>,
+    closing: Arc<AtomicBool>,
+    /// `None`: closed.
+    door: Mutex<Option<ReaderDoor>>,
+    id_floor_ms: u64,
+    /// `None`: ended.
+    threads: Mutex<Option<Threads>>,
 }
 
 /// A running store, from any thread.
 #[derive(Clone)]
 pub struct StoreHandle {
-    shared: Arc<()>,
+    shared: Arc<Shared>,
 }
 
 impl StoreHandle {
@@ -79,48 +180,76 @@ impl StoreHandle {
 
     /// As [`Self::submit`], without waking: for many commands of one turn, which then is ended by
     /// [`Self::wake`]. So a commit is as large as the turn, and a thread switch is paid once.
-    pub fn queue(&self, _submission: Submission) -> Result<(), Submission> {
-        todo!()
+    pub fn queue(&self, submission: Submission) -> Result<(), Submission> {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(submission);
+        }
+        self.shared.mailbox.push(submission)
     }
 
-    /// Wakes the committer if it sleeps and has something to do. Cheap when not.
+    /// Wakes the committer if it sleeps and has enough to do. Cheap when not.
     pub fn wake(&self) {
-        todo!()
+        self.shared.mailbox.wake();
     }
 
     /// Answers from memory and block cache, without blocking; `None`: ask [`Self::read_later`].
-    pub fn read_now(&self, _query: &Query) -> Option<Answer> {
-        todo!()
+    pub fn read_now(&self, query: &Query) -> Option<Answer> {
+        let answer = self.shared.public.answer(Tier::Memory, query)?;
+        add_shared(&self.shared.public.counters.reads_now, 1);
+        Some(answer)
     }
 
     /// Hands a question to a reader thread; the answer goes to [`Answers::answer`]. Gives it back
-    /// when too many wait.
-    pub fn read_later(&self, _origin: Origin, _query: Query) -> Result<(), Query> {
-        todo!()
+    /// when too many wait or the store is closed.
+    pub fn read_later(&self, origin: Origin, query: Query) -> Result<(), Query> {
+        match &*self.shared.door.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(door) => door.ask(origin, query),
+            None => Err(query),
+        }
     }
 
+    /// A picture of the counters. Asks the database for its memory, so not for every turn.
     pub fn counters(&self) -> StoreCounters {
-        todo!()
+        let memory = self.shared.backend.memory();
+        StoreCounters {
+            memtable_bytes: memory.memtables,
+            block_cache_bytes: memory.block_cache,
+            table_reader_bytes: memory.table_readers,
+            ..self.shared.public.counters.picture()
+        }
     }
 
     pub fn epoch(&self) -> Epoch {
-        todo!()
+        self.shared.public.epochs.current().0
     }
 
     pub fn tag(&self) -> EpochTag {
-        todo!()
+        self.shared.public.epochs.current().1
     }
 
     /// Unix milliseconds: no message id of an earlier time may be made.
     pub fn id_floor_ms(&self) -> u64 {
-        todo!()
+        self.shared.id_floor_ms
+    }
+
+    /// Whether the store failed and nothing more is promised.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.public.counters.state.load(Ordering::Relaxed) == state::POISONED
     }
 
     /// Finishes what was submitted, announces it, syncs and ends all threads of the store. What
-    /// is submitted later is given back. Blocks; any thread but the store's own may call it, and
-    /// calling it again waits for the same end.
+    /// is submitted later is given back; what is submitted meanwhile by another thread may be
+    /// lost, so those end first. Blocks; any thread but the store's own may call it, and calling
+    /// it again waits for the same end.
     pub fn close(&self) {
-        let _ = &self.shared;
-        todo!()
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.mailbox.call();
+        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Threads { committer, readers }) = threads.take() {
+            // A panic over there was reported there.
+            let _ = committer.join();
+            self.shared.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+            readers.end();
+        }
     }
 }

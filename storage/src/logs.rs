@@ -1,0 +1,186 @@
+//! What the rows of an inbox or a conversation say when nothing is remembered: heads, the row
+//! that holds an event, the end of an epoch, a device's send window. The sequencer derives its
+//! state with these, and so do questions.
+
+use crate::{
+    Family, ReadError,
+    backend::Reads,
+    layout,
+    rows::{InboxRow, Reference, WindowRow},
+};
+use starling_codec::{ConversationId, DeviceId, Epoch, Nonce, Place, SendNo, SendWindow, UserId};
+use std::ops::ControlFlow;
+
+/// Seq of a conversation's last message; 0: there is none.
+pub fn conversation_head(reads: Reads<'_>, conversation: ConversationId) -> Result<u64, ReadError> {
+    let from = layout::message_key(conversation, u64::MAX);
+    let end = layout::after_prefix(conversation.0);
+    let head = reads.first(Family::Message, &from, &end, |key, _| layout::seq_of(key))?;
+    Ok(head.unwrap_or(0))
+}
+
+/// Place of a user's last event.
+pub fn inbox_head(reads: Reads<'_>, user: UserId) -> Result<Place, ReadError> {
+    let row = row_at_or_below(reads, user, u64::MAX, |row| row.end())?;
+    Ok(row.unwrap_or(Place::START))
+}
+
+/// The last inbox row that begins at or below `seq`: the one that holds it, if any does.
+pub fn row_at_or_below<T>(
+    reads: Reads<'_>,
+    user: UserId,
+    seq: u64,
+    read: impl Fn(InboxRow<'_>) -> T,
+) -> Result<Option<T>, ReadError> {
+    let from = layout::inbox_key(user, seq);
+    let end = layout::after_prefix(u64::from(user.0));
+    reads.first(Family::Inbox, &from, &end, |key, value| {
+        InboxRow::decode(user, key, value).map(&read)
+    })
+}
+
+/// Walks the inbox rows that begin at or below `seq`, newest first.
+pub fn rows_down_from(
+    reads: Reads<'_>,
+    user: UserId,
+    seq: u64,
+    mut each: impl FnMut(InboxRow<'_>) -> Option<ControlFlow<()>>,
+) -> Result<(), ReadError> {
+    let from = layout::inbox_key(user, seq);
+    let end = layout::after_prefix(u64::from(user.0));
+    reads.scan(Family::Inbox, &from, &end, |key, value| each(InboxRow::decode(user, key, value)?))
+}
+
+/// Place of the user's last event whose epoch is not above `epoch`. Epochs only rise along an
+/// inbox, so halving finds it.
+pub fn last_not_above(reads: Reads<'_>, user: UserId, epoch: Epoch) -> Result<Place, ReadError> {
+    let head = inbox_head(reads, user)?;
+    if head.epoch <= epoch {
+        return Ok(head);
+    }
+    // All that ends at or below `low` is fit; what holds `high` is not.
+    let (mut low, mut high) = (Place::START, head.seq);
+    while low.seq + 1 < high {
+        let middle = low.seq + (high - low.seq) / 2;
+        match row_at_or_below(reads, user, middle, |row| (row.first, row.end()))? {
+            Some((_, end)) if end.epoch <= epoch => low = end,
+            Some((first, _)) => high = first,
+            None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Rebuilds a device's send window from its row and, if that is open, from what the device sent
+/// in the row's epoch after it. The result says where it stands now.
+pub fn send_window(
+    reads: Reads<'_>,
+    user: UserId,
+    device: DeviceId,
+) -> Result<WindowRow, ReadError> {
+    let key = layout::device_key(user, device, layout::DevicePart::Window);
+    match reads.get(Family::Device, &key, WindowRow::decode)? {
+        Some(row) => window_from_row(reads, user, device, row),
+        None => Ok(WindowRow::default()),
+    }
+}
+
+/// As [`send_window`], with the row read already.
+pub fn window_from_row(
+    reads: Reads<'_>,
+    user: UserId,
+    device: DeviceId,
+    mut state: WindowRow,
+) -> Result<WindowRow, ReadError> {
+    if !state.open {
+        return Ok(state);
+    }
+    let end = last_not_above(reads, user, state.as_of.epoch)?;
+    let as_of = state.as_of;
+    rows_down_from(reads, user, end.seq, |row| {
+        if row.last <= as_of.seq || row.epoch != as_of.epoch {
+            return Some(ControlFlow::Break(()));
+        }
+        for (seq, reference) in row.references()? {
+            if let Reference::Own { device: by, send_no, .. } = reference
+                && by == device
+            {
+                state.window.apply(send_no);
+                state.last_own = state.last_own.max(seq);
+            }
+        }
+        Some(ControlFlow::Continue(()))
+    })?;
+    Ok(state)
+}
+
+/// A message that a device sent, as its user's inbox has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnEvent {
+    pub place: Place,
+    pub nonce: Nonce,
+    pub conversation: ConversationId,
+    pub seq: u64,
+}
+
+/// One step along a device's own messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnStep {
+    Found(OwnEvent),
+    /// Not in this row; the device's message before those in it is at this seq, or nowhere (0).
+    Before(u64),
+}
+
+/// Looks for a send among the references of one row.
+pub fn find_own(
+    references: &[(u64, Reference)],
+    epoch: Epoch,
+    device: DeviceId,
+    wanted: SendNo,
+) -> OwnStep {
+    let mut before = 0;
+    for (inbox_seq, reference) in references.iter().rev() {
+        let Reference::Own { conversation, seq, device: by, send_no, nonce, previous_own } =
+            *reference
+        else {
+            continue;
+        };
+        if by != device {
+            continue;
+        }
+        if send_no == wanted {
+            let place = Place::new(*inbox_seq, epoch);
+            return OwnStep::Found(OwnEvent { place, nonce, conversation, seq });
+        }
+        before = previous_own;
+    }
+    OwnStep::Before(before)
+}
+
+/// Follows a device's own messages back from the one at `from` to a send. It is at most a
+/// window's width away; `None`: it is not there.
+pub fn follow_own(
+    reads: Reads<'_>,
+    user: UserId,
+    device: DeviceId,
+    wanted: SendNo,
+    from: u64,
+) -> Result<Option<OwnEvent>, ReadError> {
+    let mut at = from;
+    for _ in 0..=SendWindow::WIDTH {
+        if at == 0 {
+            return Ok(None);
+        }
+        let step = row_at_or_below(reads, user, at, |row| {
+            Some(find_own(&row.references()?, row.epoch, device, wanted))
+        })?;
+        match step {
+            Some(Some(OwnStep::Found(event))) => return Ok(Some(event)),
+            Some(Some(OwnStep::Before(before))) => at = before,
+            Some(None) | None => {
+                return Err(ReadError::Corrupt(format!("inbox of user {user} at {at}")));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,306 @@
+//! What questions find in a view. Pure: the same on the shard, where only memory may be looked
+//! in, and on a reader thread.
+
+use crate::{
+    Family, ReadError,
+    backend::Reads,
+    epochs::Epochs,
+    layout::{self, DevicePart},
+    logs,
+    rows::{DeviceRecord, MessageRow, Reference, UserRow, WindowRow, decode_cursor},
+    sequencer::decode_user,
+};
+use rustc_hash::FxHashMap;
+use starling_codec::{
+    Answer, ConversationId, Credential, DeviceId, DeviceState, Epoch, EpochTag, HistoryRequest,
+    Page, PageDirection, Place, Query, Recipients, Resumption, UserId,
+    wire::{self, event::Kind},
+};
+use std::ops::ControlFlow;
+
+/// Events whose bodies are read in one go; a page of them may be several.
+const EVENTS_AT_ONCE: u64 = 256;
+
+/// Answers a question. [`ReadError::Incomplete`] can only come of reads that are confined to
+/// memory.
+pub fn answer(reads: Reads<'_>, epochs: &Epochs, query: &Query) -> Result<Answer, ReadError> {
+    Ok(match query {
+        Query::Device { user, device, highest, last_epoch, last_tag } => {
+            let held = Held { highest: *highest, epoch: *last_epoch, tag: *last_tag };
+            Answer::Device(device_state(reads, epochs, *user, *device, held)?)
+        }
+        Query::Inbox { user, after_seq, max_events, max_bytes } => {
+            let head = logs::inbox_head(reads, *user)?;
+            let wanted = Wanted {
+                after: *after_seq,
+                to: head.seq.min(after_seq.saturating_add(*max_events as u64)),
+                max_bytes: *max_bytes,
+            };
+            Answer::Events { events: events(reads, *user, wanted)?, head }
+        }
+        Query::History(request) => Answer::Page(page(reads, request)?),
+        Query::Users { users } => Answer::Users(all_exist(reads, *users)?),
+        Query::NameOf { user } => Answer::Name(user_row(reads, *user)?.map(|row| row.name)),
+        Query::Credential { name } => {
+            let user = reads.get(Family::Name, &layout::name_key(name), decode_user)?;
+            Answer::Credential(match user {
+                Some(user) => credential(reads, user)?,
+                None => None,
+            })
+        }
+        Query::CredentialOf { user } => Answer::Credential(credential(reads, *user)?),
+    })
+}
+
+fn user_row(reads: Reads<'_>, user: UserId) -> Result<Option<UserRow>, ReadError> {
+    reads.get(Family::User, &layout::user_key(user), UserRow::decode)
+}
+
+fn credential(reads: Reads<'_>, user: UserId) -> Result<Option<Credential>, ReadError> {
+    Ok(user_row(reads, user)?.map(|UserRow { name, password_hash, .. }| Credential {
+        user,
+        name,
+        password_hash,
+    }))
+}
+
+fn all_exist(reads: Reads<'_>, users: Recipients) -> Result<bool, ReadError> {
+    for user in users.iter() {
+        if !reads.exists(Family::User, &layout::user_key(user))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What a client says it holds.
+#[derive(Clone, Copy)]
+struct Held {
+    highest: Place,
+    epoch: Epoch,
+    tag: EpochTag,
+}
+
+fn device_state(
+    reads: Reads<'_>,
+    epochs: &Epochs,
+    user: UserId,
+    device: DeviceId,
+    held: Held,
+) -> Result<Option<DeviceState>, ReadError> {
+    let mut serial = None;
+    let mut window = WindowRow::default();
+    let mut cursor = Place::START;
+    let mut passed_seq = 0;
+    // All devices of the user, in one walk.
+    let end = layout::after_prefix(u64::from(user.0));
+    reads.scan(Family::Device, &layout::user_key(user), &end, |key, value| {
+        let (of, part) = layout::device_of(key)?;
+        match part {
+            DevicePart::Cursor => {
+                let place = decode_cursor(value)?;
+                passed_seq = passed_seq.max(place.seq);
+                if of == device {
+                    cursor = place;
+                }
+            }
+            DevicePart::Record if of == device => {
+                serial = Some(DeviceRecord::decode(value)?.serial);
+            }
+            DevicePart::Window if of == device => window = WindowRow::decode(value)?,
+            DevicePart::Record | DevicePart::Window => {}
+        }
+        Some(ControlFlow::Continue(()))
+    })?;
+    let Some(serial) = serial else { return Ok(None) };
+    let (epoch, tag) = epochs.current();
+    Ok(Some(DeviceState {
+        serial,
+        cursor,
+        passed_seq,
+        window: logs::window_from_row(reads, user, device, window)?.window,
+        head: logs::inbox_head(reads, user)?,
+        epoch,
+        tag,
+        resumption: resumption(reads, epochs, user, held)?,
+    }))
+}
+
+/// How what a client holds stands to the inbox.
+fn resumption(
+    reads: Reads<'_>,
+    epochs: &Epochs,
+    user: UserId,
+    held: Held,
+) -> Result<Resumption, ReadError> {
+    let Held { highest, epoch, tag } = held;
+    if epoch == Epoch(0) && highest == Place::START {
+        return Ok(Resumption::Continues);
+    }
+    if epochs.tag(epoch) != Some(tag) || highest.epoch > epoch {
+        return Ok(Resumption::Reset);
+    }
+    if highest.seq == 0 {
+        return Ok(Resumption::Continues);
+    }
+    let row = logs::row_at_or_below(reads, user, highest.seq, |row| row.end())?;
+    let same = row.is_some_and(|end| end.seq >= highest.seq && end.epoch == highest.epoch);
+    if same {
+        return Ok(Resumption::Continues);
+    }
+    Ok(Resumption::Rewind(logs::last_not_above(reads, user, epoch)?))
+}
+
+/// A stretch of an inbox: (after, to].
+#[derive(Clone, Copy)]
+struct Wanted {
+    after: u64,
+    to: u64,
+    max_bytes: usize,
+}
+
+/// The events of a stretch, ascending, as many as fit but at least one.
+fn events(reads: Reads<'_>, user: UserId, wanted: Wanted) -> Result<Vec<wire::Event>, ReadError> {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    let mut after = wanted.after;
+    while after < wanted.to {
+        let to = wanted.to.min(after + EVENTS_AT_ONCE);
+        let references = references(reads, user, after, to)?;
+        let mut bodies = bodies(reads, &references)?;
+        for (seq, epoch, reference) in references {
+            let kind = match reference {
+                Reference::Received { conversation, seq } => {
+                    Kind::Message(bodies.take(conversation, seq, 0)?)
+                }
+                Reference::Own { conversation, seq, nonce, .. } => {
+                    Kind::Message(bodies.take(conversation, seq, nonce.0)?)
+                }
+                Reference::Delivered { conversation, by, seq, time_ms } => {
+                    Kind::Delivered(wire::Delivered {
+                        conversation: conversation.0,
+                        user: by.0,
+                        seq,
+                        time_ms,
+                    })
+                }
+            };
+            let event = wire::Event { seq, epoch: epoch.0, prev: 0, kind: Some(kind) };
+            bytes += prost::Message::encoded_len(&event);
+            if bytes > wanted.max_bytes && !events.is_empty() {
+                return Ok(events);
+            }
+            events.push(event);
+        }
+        after = to;
+    }
+    Ok(events)
+}
+
+/// The references of (after, to], ascending, with the epoch of each. There is one for every seq.
+fn references(
+    reads: Reads<'_>,
+    user: UserId,
+    after: u64,
+    to: u64,
+) -> Result<Vec<(u64, Epoch, Reference)>, ReadError> {
+    let mut found = Vec::with_capacity((to - after) as usize);
+    logs::rows_down_from(reads, user, to, |row| {
+        let fit =
+            row.references()?.into_iter().rev().filter(|(seq, _)| (after + 1..=to).contains(seq));
+        found.extend(fit.map(|(seq, reference)| (seq, row.epoch, reference)));
+        Some(if row.first <= after + 1 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    found.reverse();
+    let dense = found.iter().map(|(seq, _, _)| *seq).eq(after + 1..=to);
+    if dense { Ok(found) } else { Err(hole("inbox", u64::from(user.0), after, to)) }
+}
+
+/// The messages that references name, read as one range per conversation.
+fn bodies(reads: Reads<'_>, references: &[(u64, Epoch, Reference)]) -> Result<Bodies, ReadError> {
+    let mut ranges: FxHashMap<ConversationId, (u64, u64)> = FxHashMap::default();
+    for (_, _, reference) in references {
+        if let Reference::Received { conversation, seq }
+        | Reference::Own { conversation, seq, .. } = *reference
+        {
+            let range = ranges.entry(conversation).or_insert((seq, seq));
+            *range = (range.0.min(seq), range.1.max(seq));
+        }
+    }
+    let mut bodies = Bodies::default();
+    for (conversation, (low, high)) in ranges {
+        messages(reads, conversation, low - 1, high, |message| {
+            bodies.0.insert((conversation, message.seq), message);
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(bodies)
+}
+
+#[derive(Default)]
+struct Bodies(FxHashMap<(ConversationId, u64), wire::Message>);
+
+impl Bodies {
+    fn take(
+        &mut self,
+        conversation: ConversationId,
+        seq: u64,
+        nonce: u64,
+    ) -> Result<wire::Message, ReadError> {
+        match self.0.remove(&(conversation, seq)) {
+            Some(message) => Ok(wire::Message { nonce, ..message }),
+            None => Err(hole("conversation", conversation.0, seq - 1, seq)),
+        }
+    }
+}
+
+/// Walks the messages of (after, to], newest first.
+fn messages(
+    reads: Reads<'_>,
+    conversation: ConversationId,
+    after: u64,
+    to: u64,
+    mut each: impl FnMut(wire::Message) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let from = layout::message_key(conversation, to);
+    // The key of seq 0, which no message has, is after the key of seq 1.
+    let end = layout::message_key(conversation, after);
+    reads.scan(Family::Message, &from, &end, |key, value| {
+        let seq = layout::seq_of(key)?;
+        Some(each(MessageRow::decode(conversation, value)?.to_wire(conversation, seq, 0)))
+    })
+}
+
+fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
+    let HistoryRequest { conversation, user, direction, limit } = *request;
+    let last = logs::conversation_head(reads, conversation)?;
+    let limit = u64::from(limit);
+    let (after, to, more) = match direction {
+        PageDirection::Before(seq) => {
+            let to = last.min(seq.saturating_sub(1));
+            let after = to.saturating_sub(limit);
+            (after, to, after > 0)
+        }
+        PageDirection::After(seq) => {
+            let to = last.min(seq.saturating_add(limit));
+            (seq, to, to < last)
+        }
+    };
+    let mut found = Vec::new();
+    if after < to {
+        messages(reads, conversation, after, to, |message| {
+            found.push(message);
+            ControlFlow::Continue(())
+        })?;
+        found.reverse();
+    }
+    Ok(Page { conversation, messages: found, more, head: logs::inbox_head(reads, user)? })
+}
+
+fn hole(what: &str, of: u64, after: u64, to: u64) -> ReadError {
+    ReadError::Corrupt(format!("{what} {of} has a hole in ({after}, {to}]"))
+}

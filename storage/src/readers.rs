@@ -1,0 +1,175 @@
+//! The threads for reads that miss the block cache.
+
+use crate::{
+    Answers, ReadError,
+    backend::{Reads, Tier, View},
+    counters::{LiveCounters, add_shared},
+    epochs::Epochs,
+    logs, queries,
+    sequencer::Absent,
+};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use starling_codec::{Answer, ErrorCode, Origin, Query};
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+/// The view that readers see: all that was announced.
+pub type Published = ArcSwap<Arc<dyn View>>;
+
+/// What every read needs.
+pub struct Public {
+    pub view: Published,
+    pub epochs: Epochs,
+    pub counters: LiveCounters,
+}
+
+impl Public {
+    /// Answers a question from the view; `None`: it is not in memory, where alone was looked.
+    pub fn answer(&self, tier: Tier, query: &Query) -> Option<Answer> {
+        let view = self.view.load();
+        match queries::answer(Reads::new(&***view, tier), &self.epochs, query) {
+            Ok(answer) => Some(answer),
+            Err(ReadError::Incomplete) if tier == Tier::Memory => None,
+            Err(error) => {
+                tracing::error!(%error, "a question could not be answered");
+                Some(Answer::Failed(ErrorCode::Internal))
+            }
+        }
+    }
+}
+
+enum Job {
+    Ask(Origin, Query),
+    /// Pull what these are derived from into the cache.
+    Warm(Vec<Absent>, Arc<dyn View>, Arc<Countdown>),
+}
+
+/// The pool of reader threads.
+pub struct Readers {
+    jobs: Sender<Job>,
+    count: usize,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A way to hand work to the readers.
+#[derive(Clone)]
+pub struct ReaderDoor {
+    jobs: Sender<Job>,
+    count: usize,
+}
+
+impl Readers {
+    pub fn start(
+        count: usize,
+        queue: usize,
+        public: &Arc<Public>,
+        answers: &Arc<dyn Answers>,
+    ) -> io::Result<Readers> {
+        let count = count.max(1);
+        let (jobs, taken) = bounded(queue.max(count));
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count {
+            let (taken, public, answers) = (taken.clone(), public.clone(), answers.clone());
+            let name = format!("reader {number}");
+            let run = move || run(&taken, &public, &*answers);
+            threads.push(thread::Builder::new().name(name).spawn(run)?);
+        }
+        Ok(Readers { jobs, count, threads })
+    }
+
+    pub fn door(&self) -> ReaderDoor {
+        ReaderDoor { jobs: self.jobs.clone(), count: self.count }
+    }
+
+    /// Waits for what was asked; every door must be gone.
+    pub fn end(self) {
+        drop(self.jobs);
+        for thread in self.threads {
+            // A panic over there was reported there.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ReaderDoor {
+    /// Queues a question, or gives it back when too many wait.
+    pub fn ask(&self, origin: Origin, query: Query) -> Result<(), Query> {
+        match self.jobs.try_send(Job::Ask(origin, query)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => match job {
+                Job::Ask(_, query) => Err(query),
+                // What was sent comes back.
+                Job::Warm(..) => unreachable!("another job came back than was sent"),
+            },
+        }
+    }
+
+    /// Reads side by side what is not in memory, and waits for it. What finds no room is left to
+    /// the caller's own read.
+    pub fn warm(&self, absent: &[Absent], view: &Arc<dyn View>) {
+        let share = absent.len().div_ceil(self.count).max(1);
+        let countdown = Arc::new(Countdown::default());
+        for part in absent.chunks(share) {
+            countdown.expect_one();
+            let job = Job::Warm(part.to_vec(), view.clone(), countdown.clone());
+            if self.jobs.try_send(job).is_err() {
+                countdown.one_done();
+            }
+        }
+        countdown.wait();
+    }
+}
+
+fn run(jobs: &Receiver<Job>, public: &Public, answers: &dyn Answers) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Ask(origin, query) => {
+                add_shared(&public.counters.reads_later, 1);
+                let answer = public.answer(Tier::All, &query);
+                answers.answer(origin, answer.unwrap_or(Answer::Failed(ErrorCode::Internal)));
+            }
+            Job::Warm(absent, view, countdown) => {
+                let reads = Reads::new(&*view, Tier::All);
+                for one in absent {
+                    // An error comes again where it is handled: in the committer's own read.
+                    let _ = match one {
+                        Absent::Inbox(user) => logs::inbox_head(reads, user).map(|_| ()),
+                        Absent::Conversation(conversation) => {
+                            logs::conversation_head(reads, conversation).map(|_| ())
+                        }
+                    };
+                }
+                countdown.one_done();
+            }
+        }
+    }
+}
+
+/// Counts work that is under way elsewhere.
+#[derive(Default)]
+struct Countdown {
+    left: Mutex<usize>,
+    done: Condvar,
+}
+
+impl Countdown {
+    fn expect_one(&self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn one_done(&self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.done.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        while *left > 0 {
+            left = self.done.wait(left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

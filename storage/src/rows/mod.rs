@@ -1,0 +1,13 @@
+//! What stands in a row: the bytes of each kind, written and read in one place. Reading answers
+//! `None` for bytes that are no such row.
+
+mod account;
+mod inbox;
+mod message;
+
+pub use account::{DeviceRecord, UserRow, decode_cursor, encode_cursor};
+pub use inbox::{InboxRow, Reference, encode_inbox_row, references};
+pub use message::{MessageRow, encode_message};
+
+pub use window::WindowRow;
+mod window;

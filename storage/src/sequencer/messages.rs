@@ -1,0 +1,359 @@
+//! Messages, cursors and what they tell the senders.
+
+use super::{
+    Sequencer,
+    state::{ConversationState, NONE, Pending, UserState, Watermark, WindowState},
+};
+use crate::{
+    Family, ReadError,
+    backend::Reads,
+    layout,
+    layout::DevicePart,
+    logs,
+    logs::{OwnEvent, OwnStep},
+    rows::{self, MessageRow, Reference, encode_message},
+};
+use starling_codec::{
+    Accepted, Append, ConversationId, Cursor, DeviceId, Epoch, ErrorCode, MessageId, Nonce,
+    Outcome, Place, SendNo, Standing, UserId,
+    wire::{self, Class, event::Kind},
+};
+
+/// How long a device's later sends wait for the one that was refused, in milliseconds of message
+/// time. By then the door has heard of the refusal and keeps the order itself.
+const HOLD_MS: u64 = 5_000;
+
+/// A send that was refused for now.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    send_no: SendNo,
+    until_ms: u64,
+}
+
+impl Sequencer {
+    /// The outcome of a send, and whether it waits for the disk.
+    pub(super) fn append(
+        &mut self,
+        reads: Reads<'_>,
+        append: Append,
+        room: bool,
+    ) -> Result<(Outcome, bool), ReadError> {
+        let Append { sender, device, send_no, .. } = append;
+        let refuse =
+            |code| Ok((Outcome::SendRefused { user: sender, device, send_no, code }, false));
+        if append.class == Class::Replicated {
+            return refuse(ErrorCode::ClassUnavailable);
+        }
+        if !append.recipients.iter().any(|user| user == sender) {
+            return refuse(ErrorCode::UnknownConversation);
+        }
+        let slot = self.user(reads, sender)?;
+        let index = self.users.at(slot).device(device);
+        let window = self.window(reads, sender, slot, index)?;
+        let (standing, previous_own) = (window.window.standing(send_no), window.last_own);
+        match standing {
+            Standing::Stale => return refuse(ErrorCode::SendStale),
+            Standing::Applied => return self.repeat(reads, &append, slot, previous_own),
+            Standing::New => {}
+        }
+        if let Some(code) = self.refuse_for_now(&append, room) {
+            return refuse(code);
+        }
+        let reserved = self.reserve(append.id);
+        let conversation = self.conversation(reads, append.conversation)?;
+        let state = self.conversations.at(conversation);
+        state.head += 1;
+        let seq = state.head;
+        self.rows.put(Family::Message, &layout::message_key(append.conversation, seq), |out| {
+            encode_message(&append, out);
+        });
+        let mut place = Place::START;
+        for user in append.recipients.iter() {
+            let slot = if user == sender { slot } else { self.user(reads, user)? };
+            if user == sender {
+                place = self.add_message(slot, &append, seq, Some(previous_own));
+                let device = &mut self.users.at(slot).devices[index];
+                if let Some(window) = &mut device.window {
+                    window.sent(send_no, place.seq);
+                }
+            } else {
+                self.add_message(slot, &append, seq, None);
+            }
+        }
+        let accepted = Accepted {
+            send_no,
+            id: append.id,
+            conversation: append.conversation,
+            seq,
+            place,
+            class: append.class,
+        };
+        let durable = reserved || append.class == Class::Durable;
+        Ok((Outcome::Appended { user: sender, device, accepted }, durable))
+    }
+
+    /// A send whose number was applied before: the first answer, or a conflict.
+    fn repeat(
+        &mut self,
+        reads: Reads<'_>,
+        append: &Append,
+        slot: usize,
+        last_own: u64,
+    ) -> Result<(Outcome, bool), ReadError> {
+        self.tally.repeats += 1;
+        let Append { sender, device, send_no, .. } = *append;
+        let refused =
+            |code| Ok((Outcome::SendRefused { user: sender, device, send_no, code }, false));
+        let first = match self.find_pending(slot, device, send_no) {
+            OwnStep::Found(event) => Some(event),
+            OwnStep::Before(0) => logs::follow_own(reads, sender, device, send_no, last_own)?,
+            OwnStep::Before(at) => logs::follow_own(reads, sender, device, send_no, at)?,
+        };
+        let Some(first) = first else { return refused(ErrorCode::SendStale) };
+        if first.nonce != append.nonce {
+            return refused(ErrorCode::SendConflict);
+        }
+        let (id, class) = self.find_message(reads, slot, &first)?;
+        let OwnEvent { place, conversation, seq, .. } = first;
+        let accepted = Accepted { send_no, id, conversation, seq, place, class };
+        Ok((Outcome::Appended { user: sender, device, accepted }, false))
+    }
+
+    /// Looks for a send in what the batch being built has added.
+    fn find_pending(&mut self, slot: usize, device: DeviceId, send_no: SendNo) -> OwnStep {
+        let pending = self.users.at(slot).pending;
+        let Some(pending) = self.pending.get(pending as usize) else { return OwnStep::Before(0) };
+        match rows::references(pending.user, pending.first, &pending.references) {
+            Some(references) => logs::find_own(&references, self.epoch, device, send_no),
+            // What was encoded a moment ago decodes.
+            None => OwnStep::Before(0),
+        }
+    }
+
+    /// Id and class of a message, from the batch being built or from its row.
+    fn find_message(
+        &mut self,
+        reads: Reads<'_>,
+        slot: usize,
+        event: &OwnEvent,
+    ) -> Result<(MessageId, Class), ReadError> {
+        let pending = self.users.at(slot).pending;
+        if let Some(pending) = self.pending.get(pending as usize)
+            && event.place.seq >= pending.first
+            && let Some(Kind::Message(message)) =
+                &pending.events[(event.place.seq - pending.first) as usize].kind
+        {
+            return Ok((MessageId(message.id), message.class()));
+        }
+        let key = layout::message_key(event.conversation, event.seq);
+        let found = reads.get(Family::Message, &key, |row| {
+            MessageRow::decode(event.conversation, row).map(|message| (message.id, message.class))
+        })?;
+        found.ok_or_else(|| {
+            let OwnEvent { conversation, seq, .. } = event;
+            ReadError::Corrupt(format!("message {seq} of conversation {conversation} is missing"))
+        })
+    }
+
+    /// Refuses a send when the disk is full, and those after it until it comes again: overload
+    /// must not change the order of what a person wrote.
+    fn refuse_for_now(&mut self, append: &Append, room: bool) -> Option<ErrorCode> {
+        if room && self.held.is_empty() {
+            return None;
+        }
+        let key = (append.sender, append.device);
+        let now_ms = append.id.time_ms();
+        if let Some(held) = self.held.get(&key)
+            && append.send_no > held.send_no
+            && now_ms < held.until_ms
+        {
+            return Some(ErrorCode::SendOutOfOrder);
+        }
+        if room {
+            self.held.remove(&key);
+            return None;
+        }
+        if self.held.len() >= self.hot_entries {
+            self.held.retain(|_, held| now_ms < held.until_ms);
+        }
+        self.held.insert(key, Held { send_no: append.send_no, until_ms: now_ms + HOLD_MS });
+        self.tally.refused_disk_full += 1;
+        Some(ErrorCode::DiskFull)
+    }
+
+    /// Adds a message to an inbox. `own`: the user sent it, and this is the seq of the device's
+    /// own message before it.
+    fn add_message(&mut self, slot: usize, append: &Append, seq: u64, own: Option<u64>) -> Place {
+        let epoch = self.epoch;
+        let conversation = append.conversation;
+        let (reference, nonce) = match own {
+            Some(previous_own) => {
+                let Append { device, send_no, nonce, .. } = *append;
+                let reference =
+                    Reference::Own { conversation, seq, device, send_no, nonce, previous_own };
+                (reference, nonce)
+            }
+            None => (Reference::Received { conversation, seq }, Nonce(0)),
+        };
+        let message = wire::Message {
+            conversation: conversation.0,
+            seq,
+            id: append.id.0,
+            sender: append.sender.0,
+            device: append.device.0,
+            send_no: append.send_no.0,
+            class: append.class as i32,
+            time_ms: append.id.time_ms(),
+            content: append.content.clone(),
+            nonce: nonce.0,
+        };
+        let pending = self.pending(slot);
+        let pending = &mut self.pending[pending];
+        let state = self.users.at(slot);
+        add_event(pending, state, epoch, reference, Kind::Message(message))
+    }
+
+    /// Stores a cursor. It never goes back.
+    pub(super) fn advance(
+        &mut self,
+        reads: Reads<'_>,
+        user: UserId,
+        device: DeviceId,
+        cursor: Cursor,
+    ) -> Result<(), ReadError> {
+        let slot = self.user(reads, user)?;
+        let state = self.users.at(slot);
+        let index = state.device(device);
+        let known = match state.devices[index].cursor {
+            Some(known) => known,
+            None => {
+                let key = layout::device_key(user, device, DevicePart::Cursor);
+                reads.get(Family::Device, &key, rows::decode_cursor)?.unwrap_or(Place::START)
+            }
+        };
+        let state = &mut state.devices[index];
+        state.cursor_changed |= cursor > known;
+        state.cursor = Some(known.max(cursor));
+        Ok(())
+    }
+
+    /// Tells the other user of a direct conversation that all up to `seq` reached a device of
+    /// `by`. Of several in one batch the last one is told.
+    pub(super) fn deliver(
+        &mut self,
+        reads: Reads<'_>,
+        by: UserId,
+        conversation: ConversationId,
+        seq: u64,
+        time_ms: u64,
+    ) -> Result<(), ReadError> {
+        let Some(peer) = conversation.peer_of(by).filter(|peer| *peer != by) else {
+            return Ok(());
+        };
+        let slot = self.user(reads, peer)?;
+        let pending = self.pending(slot);
+        let delivered = &mut self.pending[pending].delivered;
+        let known =
+            delivered.iter_mut().find(|known| (known.conversation, known.by) == (conversation, by));
+        if let Some(known) = known {
+            known.seq = known.seq.max(seq);
+            known.time_ms = known.time_ms.max(time_ms);
+            self.tally.folded += 1;
+        } else {
+            delivered.push(Watermark { conversation, by, seq, time_ms });
+        }
+        Ok(())
+    }
+
+    /// The slot of a user that the batch has to do with.
+    pub(super) fn user(&mut self, reads: Reads<'_>, user: UserId) -> Result<usize, ReadError> {
+        let key = u64::from(user.0);
+        let slot = match self.users.find(key) {
+            Some(slot) => slot,
+            None => {
+                let head = logs::inbox_head(reads, user)?;
+                self.users.insert(key, UserState::derived(head))
+            }
+        };
+        let state = self.users.at(slot);
+        if state.batch != self.batch {
+            state.batch = self.batch;
+            self.touched.push(slot as u32);
+        }
+        Ok(slot)
+    }
+
+    fn conversation(
+        &mut self,
+        reads: Reads<'_>,
+        conversation: ConversationId,
+    ) -> Result<usize, ReadError> {
+        let slot = match self.conversations.find(conversation.0) {
+            Some(slot) => slot,
+            None => {
+                let head = logs::conversation_head(reads, conversation)?;
+                self.conversations.insert(conversation.0, ConversationState { head, batch: 0 })
+            }
+        };
+        self.conversations.at(slot).batch = self.batch;
+        Ok(slot)
+    }
+
+    /// The send window of a device, derived if it is not remembered.
+    fn window(
+        &mut self,
+        reads: Reads<'_>,
+        user: UserId,
+        slot: usize,
+        index: usize,
+    ) -> Result<&WindowState, ReadError> {
+        let state = self.users.at(slot);
+        let rows = state.rows;
+        let device = &mut state.devices[index];
+        if device.window.is_none() {
+            let row = logs::send_window(reads, user, device.device)?;
+            device.window = Some(WindowState::derived(&row, rows));
+        }
+        // It was put there just above if it was not there before.
+        Ok(device.window.as_ref().expect("a window that was derived"))
+    }
+
+    /// Index of what the batch adds to a user's inbox.
+    fn pending(&mut self, slot: usize) -> usize {
+        let user = UserId(self.users.key(slot) as u32);
+        let state = self.users.at(slot);
+        if state.pending == NONE {
+            state.pending = self.pending.len() as u32;
+            let mut references = self.spare.pop().unwrap_or_default();
+            references.clear();
+            let first = state.head.seq + 1;
+            self.pending.push(Pending { user, first, references, ..Pending::default() });
+        }
+        state.pending as usize
+    }
+}
+
+/// Gives an event the next place in an inbox.
+fn add_event(
+    pending: &mut Pending,
+    state: &mut UserState,
+    epoch: Epoch,
+    reference: Reference,
+    kind: Kind,
+) -> Place {
+    state.head = Place::new(state.head.seq + 1, epoch);
+    let Place { seq, epoch } = state.head;
+    pending.references.reserve(Reference::MAX_BYTES);
+    reference.encode(pending.user, seq, &mut pending.references);
+    pending.events.push(wire::Event { seq, epoch: epoch.0, prev: 0, kind: Some(kind) });
+    state.head
+}
+
+/// Gives the watermarks of a batch their places, after its messages.
+pub(super) fn append_watermarks(pending: &mut Pending, state: &mut UserState, epoch: Epoch) {
+    for Watermark { conversation, by, seq, time_ms } in std::mem::take(&mut pending.delivered) {
+        let reference = Reference::Delivered { conversation, by, seq, time_ms };
+        let kind = wire::Delivered { conversation: conversation.0, user: by.0, seq, time_ms };
+        add_event(pending, state, epoch, reference, Kind::Delivered(kind));
+    }
+}
