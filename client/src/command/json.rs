@@ -203,3 +203,138 @@ impl Line {
         Line::Unsent { user, conversation, send_no, reason, text: text.map(str::to_owned) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EntryState, Outgoing,
+        codec::{ConversationId, DeviceId, Epoch, ErrorCode, MessageId, Nonce, SendNo, UserId},
+        content_of,
+    };
+
+    const TIME_MS: u64 = 1_800_000_000_000;
+    const ID: u64 = 0x0123_4567_89AB_CDEF;
+
+    fn conversation() -> ConversationId {
+        ConversationId::direct(UserId(1), UserId(2))
+    }
+
+    fn event(seq: u64, kind: Option<Kind>) -> Line {
+        Line::event(&wire::Event { seq, epoch: 1, prev: seq - 1, kind })
+    }
+
+    /// One line of every type, made as the commands make them.
+    fn examples() -> Vec<Line> {
+        let identity = Identity {
+            user: UserId(1),
+            device: DeviceId(1),
+            name: "alice".into(),
+            token: "token".into(),
+            expires_ms: 0,
+            refresh_at_ms: 0,
+        };
+        let receipt = Receipt {
+            send_no: SendNo(1),
+            id: MessageId(ID),
+            conversation: conversation(),
+            seq: 1,
+            place: Place::new(1, Epoch(1)),
+            time_ms: TIME_MS,
+            class: Class::Durable,
+        };
+        let entry = Entry {
+            nonce: Nonce(1),
+            send_no: SendNo(2),
+            message: Outgoing::text(Peer::Conversation(conversation()), "hello"),
+            state: EntryState::Unsent(Unsent::Lost),
+        };
+        let message = wire::Message {
+            conversation: conversation().0,
+            seq: 1,
+            id: ID,
+            sender: 2,
+            device: 1,
+            send_no: 1,
+            class: Class::Durable.into(),
+            time_ms: TIME_MS,
+            content: content_of("hello"),
+            nonce: 0,
+        };
+        let delivered =
+            wire::Delivered { conversation: conversation().0, user: 2, seq: 1, time_ms: TIME_MS };
+        let welcomed = Welcomed {
+            head: Place::new(3, Epoch(1)),
+            time_ms: TIME_MS,
+            heartbeat_s: 30,
+            resumed: true,
+        };
+        let draining = Refusal::new(ErrorCode::Draining as u32, 0);
+        let unknown = ErrorCode::UnknownUser;
+        vec![
+            Line::Error {
+                code: unknown as u32,
+                name: unknown.name(),
+                retryable: unknown.retryable(),
+                message: "nobody here is called bob".into(),
+            },
+            Line::Done { action: "logout" },
+            Line::sent(&receipt),
+            Line::unsent(&entry, Unsent::Lost, Some("hello")),
+            Line::account(&identity),
+            event(1, Some(Kind::Message(message))),
+            event(2, Some(Kind::Delivered(delivered))),
+            event(3, None),
+            Line::online(&identity, &welcomed),
+            Line::offline(Some(draining), 250),
+            Line::rewind(Place::new(1, Epoch(1))),
+            Line::Reset,
+            Line::Counter {
+                name: "frames_in".into(),
+                part: "SEND".into(),
+                source: "shard 0".into(),
+                value: 1,
+            },
+        ]
+    }
+
+    /// Fails to compile when a type is added, and then the test until it has an example.
+    fn number_of(line: &Line) -> usize {
+        match line {
+            Line::Error { .. } => 0,
+            Line::Done { .. } => 1,
+            Line::Sent { .. } => 2,
+            Line::Unsent { .. } => 3,
+            Line::Account { .. } => 4,
+            Line::Message { .. } => 5,
+            Line::Delivered { .. } => 6,
+            Line::Unknown { .. } => 7,
+            Line::Online { .. } => 8,
+            Line::Offline { .. } => 9,
+            Line::Rewind { .. } => 10,
+            Line::Reset => 11,
+            Line::Counter { .. } => 12,
+        }
+    }
+
+    #[test]
+    fn the_documented_lines_are_the_printed_ones() {
+        let text = include_str!("../../../docs/json.md");
+        assert!(text.contains(&format!("**Format {FORMAT}.**")));
+        let documented: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("{\"type\"")).collect();
+        let examples = examples();
+        assert!(examples.iter().map(number_of).eq(0..13), "one example of every type");
+        let printed: Vec<String> =
+            examples.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+        assert_eq!(documented, printed);
+    }
+
+    #[test]
+    fn a_message_of_history_has_no_place_in_the_inbox() {
+        let line = Line::message(&wire::Message::default(), None);
+        let value = serde_json::to_value(line).unwrap();
+        assert!(value["inbox_seq"].is_null() && value["prev"].is_null());
+        assert!(value["epoch"].is_null() && value["text"].is_null());
+    }
+}
