@@ -1,7 +1,7 @@
 //! Frames: a varint length, a byte of kind, a body.
 
 use crate::{ErrorCode, Kind, limits::MAX_LENGTH_BYTES};
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use prost::Message;
 
 /// A frame whose kind this version knows. `body` borrows from the input.
@@ -74,6 +74,15 @@ impl Frame<'_> {
     /// The body as its message.
     pub fn body<M: Message + Default>(&self) -> Result<M, ErrorCode> {
         M::decode(self.body).map_err(|_| ErrorCode::BadFrame)
+    }
+
+    /// The body as its message, whose contents share `input` instead of being copied. So they
+    /// keep all of it: for who reads a few large frames, not for who keeps small contents long.
+    ///
+    /// # Panics
+    /// If the frame was not decoded from `input`.
+    pub fn body_within<M: Message + Default>(&self, input: &Bytes) -> Result<M, ErrorCode> {
+        M::decode(input.slice_ref(self.body)).map_err(|_| ErrorCode::BadFrame)
     }
 }
 

@@ -1,0 +1,260 @@
+//! What holds for all bytes and all bodies, not only for those of the vectors.
+
+mod support;
+
+use proptest::prelude::*;
+use starling_codec::{
+    Body, Decoded, ErrorCode, Kind, append_frame, append_header, decode_frame, limits, wire,
+};
+
+/// What a reader of a stream makes of it.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Body(Body),
+    Skipped,
+    Refused(ErrorCode),
+}
+
+/// Reads a stream that comes in pieces, as a connection does: whole frames where they lie, and
+/// only an incomplete rest is kept.
+fn read(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let mut rest = Vec::new();
+    for piece in pieces {
+        rest.extend_from_slice(&piece);
+        let mut used = 0;
+        loop {
+            match decode_frame(&rest[used..], limits::MAX_FRAME_BYTES) {
+                Decoded::NeedMore => break,
+                Decoded::Reject(code) => {
+                    seen.push(Seen::Refused(code));
+                    return seen;
+                }
+                Decoded::Frame(raw) => {
+                    used += raw.size;
+                    seen.push(match raw.known().and_then(|f| f.map(Body::decode).transpose()) {
+                        Ok(Some(body)) => Seen::Body(body),
+                        Ok(None) => Seen::Skipped,
+                        Err(code) => Seen::Refused(code),
+                    });
+                }
+            }
+        }
+        rest.drain(..used);
+    }
+    seen
+}
+
+/// All vectors that are whole frames, one after the other.
+fn stream() -> Vec<u8> {
+    let whole = support::all().into_iter().filter(|(_, vector)| {
+        let expect = &vector.expect;
+        let small = vector.bytes().len() <= 4 * 1024;
+        small && (expect.kind.is_some() || expect.skipped)
+    });
+    whole.flat_map(|(_, vector)| vector.bytes()).collect()
+}
+
+#[test]
+fn a_stream_cut_anywhere_reads_alike() {
+    let stream = stream();
+    let whole = read([stream.clone()]);
+    assert!(whole.len() > 100);
+    for cut in 0..stream.len() {
+        let pieces = [stream[..cut].to_vec(), stream[cut..].to_vec()];
+        assert_eq!(read(pieces), whole, "cut at {cut}");
+    }
+    assert_eq!(read(stream.iter().map(|byte| vec![*byte])), whole);
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,20}"
+}
+
+fn bytes() -> impl Strategy<Value = bytes::Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..200).prop_map(Into::into)
+}
+
+fn place() -> impl Strategy<Value = Option<wire::Place>> {
+    proptest::option::of(
+        (any::<u64>(), any::<u32>()).prop_map(|(seq, epoch)| wire::Place { seq, epoch }),
+    )
+}
+
+fn message() -> impl Strategy<Value = wire::Message> {
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>());
+    let more = (any::<u64>(), 0..3, any::<u64>(), any::<u64>(), bytes());
+    (numbers, more).prop_map(
+        |((conversation, seq, id, sender, device), (send_no, class, time_ms, nonce, content))| {
+            wire::Message {
+                conversation,
+                seq,
+                id,
+                sender,
+                device,
+                send_no,
+                class,
+                time_ms,
+                content,
+                nonce,
+            }
+        },
+    )
+}
+
+fn event() -> impl Strategy<Value = wire::Event> {
+    let delivered = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>()).prop_map(
+        |(conversation, user, seq, time_ms)| {
+            wire::event::Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms })
+        },
+    );
+    let kind = prop_oneof![message().prop_map(wire::event::Kind::Message), delivered];
+    (any::<u64>(), any::<u32>(), any::<u64>(), proptest::option::of(kind))
+        .prop_map(|(seq, epoch, prev, kind)| wire::Event { seq, epoch, prev, kind })
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let hello = (bytes(), any::<u64>(), place(), place(), any::<u64>(), text()).prop_map(
+        |(token, connect_no, cursor, highest, last_tag, client)| {
+            let opening = Some(wire::Opening { client, ..Default::default() });
+            let hello = wire::Hello {
+                opening,
+                token,
+                connect_no,
+                cursor,
+                highest,
+                last_tag,
+                ..Default::default()
+            };
+            Body::Hello(hello)
+        },
+    );
+    let to = prop_oneof![
+        any::<u32>().prop_map(wire::send::To::User),
+        any::<u64>().prop_map(wire::send::To::Conversation)
+    ];
+    let send = (any::<u64>(), any::<u64>(), any::<u64>(), proptest::option::of(to), bytes())
+        .prop_map(|(send_no, nonce, oldest, to, content)| {
+            Body::Send(wire::Send { send_no, nonce, oldest, to, content, ..Default::default() })
+        });
+    let events = (proptest::collection::vec(event(), 0..8), any::<u64>())
+        .prop_map(|(events, head)| Body::Events(wire::Events { events, head }));
+    let page = (any::<u32>(), proptest::collection::vec(message(), 0..8), any::<bool>(), place())
+        .prop_map(|(request_id, messages, more, head)| {
+            let conversation = u64::from(request_id);
+            Body::HistoryPage(wire::HistoryPage { request_id, conversation, messages, more, head })
+        });
+    let names =
+        (any::<u32>(), proptest::collection::vec(text(), 0..8)).prop_map(|(request_id, names)| {
+            Body::CreateUsers(wire::CreateUsers { request_id, names, ..Default::default() })
+        });
+    let ack = place().prop_map(|cursor| Body::Ack(wire::Ack { cursor }));
+    prop_oneof![Just(Body::Ping(())), hello, send, events, page, names, ack]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reading_never_panics(input in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+        read([input]);
+    }
+
+    /// Random bytes are rarely a frame, so these are given a true length and a known kind.
+    #[test]
+    fn bodies_of_any_bytes_never_panic(
+        kind in proptest::sample::select(Kind::ALL),
+        body in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let mut input = Vec::new();
+        append_header(&mut input, kind, body.len());
+        input.extend_from_slice(&body);
+        prop_assert_eq!(read([input]).len(), 1);
+    }
+
+    /// A vector with a few bytes changed is nearly a frame.
+    #[test]
+    fn nearly_frames_never_panic(
+        at in any::<prop::sample::Index>(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let vectors = support::read("kinds");
+        let mut input = vectors[at.index(vectors.len())].bytes();
+        for (at, byte) in changes {
+            let at = at.index(input.len());
+            input[at] = byte;
+        }
+        read([input]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back(bodies in proptest::collection::vec(body(), 1..6)) {
+        let mut stream = Vec::new();
+        for body in &bodies {
+            body.append(&mut stream);
+        }
+        let expected: Vec<Seen> = bodies.into_iter().map(Seen::Body).collect();
+        prop_assert_eq!(read([stream]), expected);
+    }
+
+    #[test]
+    fn any_pieces_read_alike(
+        input in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..500),
+            proptest::collection::vec(body(), 0..4).prop_map(|bodies| {
+                let mut stream = Vec::new();
+                bodies.iter().for_each(|body| body.append(&mut stream));
+                stream
+            }),
+        ],
+        sizes in proptest::collection::vec(0usize..40, 1..200),
+    ) {
+        let mut pieces = Vec::new();
+        let mut rest = &input[..];
+        for size in sizes {
+            let (piece, behind) = rest.split_at(size.min(rest.len()));
+            pieces.push(piece.to_vec());
+            rest = behind;
+        }
+        pieces.push(rest.to_vec());
+        prop_assert_eq!(read(pieces), read([input]));
+    }
+
+    /// A length beyond the limit is refused by its first bytes, whatever follows.
+    #[test]
+    fn what_is_too_large_is_refused_before_it_has_come(
+        max in 1usize..limits::MAX_LARGE_FRAME_BYTES,
+        beyond in 1usize..1_000,
+    ) {
+        let mut header = Vec::new();
+        append_header(&mut header, Kind::Send, max + beyond - 1);
+        // Without the kind byte: the length alone.
+        header.pop();
+        prop_assert_eq!(decode_frame(&header, max), Decoded::Reject(ErrorCode::FrameTooLarge));
+    }
+}
+
+#[test]
+fn the_largest_lengths_of_each_size_are_read() {
+    for body_bytes in [0, 126, 127, 16_382, 16_383, 65_535, 262_143] {
+        let mut frame = Vec::new();
+        let body = wire::Send { content: vec![b'x'; body_bytes].into(), ..Default::default() };
+        append_frame(&mut frame, Kind::Send, &body);
+        let Decoded::Frame(raw) = decode_frame(&frame, usize::MAX) else { panic!("{body_bytes}") };
+        assert_eq!(raw.size, frame.len());
+        assert_eq!(decode_frame(&frame[..frame.len() - 1], usize::MAX), Decoded::NeedMore);
+    }
+}
+
+#[test]
+fn contents_share_the_input_if_that_is_wished() {
+    let mut frame = Vec::new();
+    let send = wire::Send { send_no: 1, content: vec![b'x'; 500].into(), ..Default::default() };
+    append_frame(&mut frame, Kind::Send, &send);
+    let input = bytes::Bytes::from(frame);
+    let Decoded::Frame(raw) = decode_frame(&input, usize::MAX) else { panic!("{input:?}") };
+    let read: wire::Send = raw.known().unwrap().unwrap().body_within(&input).unwrap();
+    assert_eq!(read, send);
+    let inside = input.as_ptr_range();
+    assert!(inside.contains(&read.content.as_ptr()));
+}
