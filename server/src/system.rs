@@ -63,9 +63,19 @@ fn raise_file_limit() -> u64 {
 /// # Errors
 /// It is not, or does not.
 pub fn check_kernel() -> Result<(), Failure> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    check_release(release.trim())?;
+    check_release(&release())?;
     crate::net::ring::probe().map_err(|error| Failure::NoIoUring { error })
+}
+
+fn release() -> String {
+    let mut names = std::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the kernel fills the struct it is given, each name with a zero at its end; one of
+    // zeroes is valid.
+    let release = unsafe {
+        libc::uname(names.as_mut_ptr());
+        std::ffi::CStr::from_ptr((*names.as_ptr()).release.as_ptr()).to_owned()
+    };
+    release.to_string_lossy().into_owned()
 }
 
 fn check_release(release: &str) -> Result<(), Failure> {

@@ -62,7 +62,7 @@ pub fn read_file(path: &std::path::Path) -> Result<Written, Failure> {
             "the settings file {} is wrong{}: {}",
             path.display(),
             error.span().map_or_else(String::new, |span| {
-                format!(" in line {}", text[..span.start].lines().count().max(1))
+                format!(" in line {}", text[..span.start].matches('\n').count() + 1)
             }),
             error.message().lines().next().unwrap_or_default()
         ),

@@ -125,7 +125,8 @@ impl Turn<'_> {
                     Parcel::Hop(hop) => state.engine.hop(*now, hop),
                     Parcel::Move { socket, migrant } => {
                         let ticket = state.engine.adopt(*now, *migrant);
-                        shard.take_in(state, ticket, socket);
+                        // The engine says when it is to be read.
+                        state.links.insert(ticket, socket);
                     }
                 }
             }

@@ -30,16 +30,13 @@ impl Shard {
             Err(ErrorCode::Overload)
         };
         match opened {
-            Ok(ticket) => self.take_in(&mut state, ticket, socket),
+            Ok(ticket) => {
+                state.links.insert(ticket, socket);
+                self.start_reading(&mut state, ticket);
+            }
             Err(code) => self.turn_away(&mut state, socket, code),
         }
         self.ask_for_turn();
-    }
-
-    /// The connection is this shard's from now on: it is read.
-    pub(super) fn take_in(self: &Rc<Self>, state: &mut State, ticket: Ticket, socket: OwnedFd) {
-        state.links.insert(ticket, socket);
-        self.start_reading(state, ticket);
     }
 
     pub(super) fn start_reading(self: &Rc<Self>, state: &mut State, ticket: Ticket) {

@@ -1,0 +1,140 @@
+//! The life of the process: signals, a full house, too few descriptors.
+
+mod common;
+
+use common::{
+    PATIENCE, Server,
+    wire::{Wire, hello},
+};
+use starling_codec::{ErrorCode, Kind, wire as bodies};
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn told_to_end_it_says_so_to_clients_and_exits_well() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let server = Server::start(&["--shards", "2"]);
+        let mut fresh = Wire::connect(server.address);
+        let mut session = Wire::connect(server.address);
+        let grant = session.register("ada", "correct horse");
+        session.hello(&grant.token, 1);
+        let address = server.address;
+        server.signal(signal);
+        assert_eq!(session.expect_close(), ErrorCode::Draining);
+        assert_eq!(fresh.expect_close(), ErrorCode::Draining);
+        drop((fresh, session));
+        let (status, said) = server.wait();
+        assert_eq!(status.code(), Some(0), "{said}");
+        assert!(TcpStream::connect(address).is_err());
+    }
+}
+
+#[test]
+fn it_ends_though_a_client_does_not() {
+    let server = Server::start(&[]);
+    let mut stuck = Wire::connect(server.address);
+    let grant = stuck.register("ada", "correct horse");
+    stuck.hello(&grant.token, 1);
+    let told = Instant::now();
+    server.signal(libc::SIGTERM);
+    let (status, said) = server.wait();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(told.elapsed() < Duration::from_secs(10));
+    assert_eq!(stuck.expect_close(), ErrorCode::Draining);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = Server::start(&[]);
+    // Holds up the first one's end, as it never reads its CLOSE.
+    let _stuck = Wire::connect(server.address);
+    server.signal(libc::SIGINT);
+    server.signal(libc::SIGTERM);
+    let (status, _) = server.wait();
+    // Two signals that arrive together are one to the kernel only if they are the same.
+    assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn one_connection_more_is_told_overload_and_the_others_stay() {
+    let server = Server::start(&["--shards", "2", "--max-connections", "3"]);
+    let mut held: Vec<Wire> = (0..3).map(|_| Wire::connect(server.address)).collect();
+    // Accepted in order, so by the time one is answered, those before it are held.
+    let grants: Vec<_> = held
+        .iter_mut()
+        .enumerate()
+        .map(|(index, wire)| wire.register(&format!("user{index}"), "correct horse"))
+        .collect();
+    for _ in 0..20 {
+        let mut more = Wire::connect(server.address);
+        // What it says meanwhile must not make the kernel throw our answer away.
+        more.send(Kind::Hello, &hello(&grants[0].token, 1));
+        let close: bodies::Close = more.expect(Kind::Close);
+        assert_eq!(ErrorCode::from_number(close.code), Some(ErrorCode::Overload));
+        assert!(close.retry_after_ms > 0);
+        assert_eq!(more.next(), None);
+    }
+    for (wire, grant) in held.iter_mut().zip(&grants) {
+        wire.hello(&grant.token, 1);
+    }
+    // One that leaves makes room for one.
+    held.pop();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut next = Wire::connect(server.address);
+        next.send(Kind::Hello, &hello(&grants[2].token, 2));
+        match next.next().expect("an answer") {
+            (Kind::Welcome, _) => break,
+            (Kind::Close, _) => assert!(Instant::now() < until, "there is no room again"),
+            (kind, _) => panic!("{}", kind.name()),
+        }
+    }
+    server.end();
+}
+
+/// Accepting pauses, nothing spins, nobody who is there is harmed, and it goes on by itself.
+#[test]
+fn without_descriptors_accepting_pauses() {
+    let server = Server::start(&["--shards", "1"]);
+    let mut session = Wire::connect(server.address);
+    let grant = session.register("ada", "correct horse");
+    session.hello(&grant.token, 1);
+
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count() as u64;
+    let before = limit_files(server.pid(), open + 2);
+    let mut waiting: Vec<Wire> = (0..10).map(|_| Wire::connect(server.address)).collect();
+    let used_us = processor_time_us(server.pid());
+    std::thread::sleep(Duration::from_millis(1_000));
+    let used_us = processor_time_us(server.pid()) - used_us;
+    assert!(used_us < 300_000, "{used_us} us of processor time in a second of waiting");
+    session.send_bare(Kind::Ping);
+    session.await_kind::<bodies::Refused>(Kind::Pong);
+
+    limit_files(server.pid(), before);
+    for (index, wire) in waiting.iter_mut().enumerate() {
+        wire.register(&format!("user{index}"), "correct horse");
+    }
+    server.end();
+}
+
+/// Sets the soft limit on open files of another process; what it was.
+fn limit_files(pid: i32, files: u64) -> u64 {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills and reads the structs it is given.
+    unsafe {
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old), 0);
+        let new = libc::rlimit { rlim_cur: files, ..old };
+        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()), 0);
+    }
+    old.rlim_cur
+}
+
+fn processor_time_us(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // After the name, which is in brackets: fields 14 and 15 are ticks of 10 ms.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    ticks * 10_000
+}
