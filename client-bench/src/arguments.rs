@@ -2,14 +2,17 @@
 
 use crate::{
     dialect::Class,
+    hold::{self, HoldPlan},
     load::Plan,
     pair,
     report::{self, Report},
     schedule::Drive,
+    storm,
     yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio},
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use starling_codec::limits;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Measures a Starling server, and what it is measured against.
@@ -24,6 +27,16 @@ pub struct Arguments {
 enum Command {
     /// Pairs of users, one of whom writes to the other.
     Pair(Pair),
+    /// Devices that are logged in, have one message each, and do nothing but beat their hearts.
+    ///
+    /// Prints what a connection costs: the server's proportional set size (with --server-pid) and
+    /// the kernel's slabs, after so many seconds of quiet. P1 wants the users made before and the
+    /// server restarted: `starling-bench ratios --only P1` does all of it, with two sizes.
+    Hold(Hold),
+    #[command(hide = true)]
+    HoldPart(HoldPart),
+    /// Waves of connections that log in as fast as they can.
+    Storm(Storm),
     /// The bare minimum for the same work: what Starling is measured against.
     #[command(subcommand)]
     Yardstick(Yardstick),
@@ -103,6 +116,63 @@ struct Pair {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Hold {
+    #[command(flatten)]
+    target: Target,
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    connections: usize,
+    /// Quiet before each measurement, from when all are connected and have their message.
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    seconds: f64,
+    /// Smaller crowds to measure on the way; the cost of a connection is then counted from the
+    /// first of them.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    report_at: Vec<usize>,
+    /// Connections that one process holds at most.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    per_process: usize,
+    #[command(flatten)]
+    heartbeat: Heartbeat,
+    #[arg(long)]
+    json: bool,
+}
+
+/// The range that HELLO names, in seconds; the server chooses within it.
+#[derive(Debug, Args)]
+struct Heartbeat {
+    #[arg(long, value_name = "S", default_value_t = limits::MIN_HEARTBEAT_S)]
+    heartbeat_min: u32,
+    #[arg(long, value_name = "S", default_value_t = limits::MAX_HEARTBEAT_S)]
+    heartbeat_max: u32,
+}
+
+#[derive(Debug, Args)]
+struct HoldPart {
+    #[arg(long)]
+    server: SocketAddr,
+    #[arg(long)]
+    users: PathBuf,
+    #[arg(long)]
+    before: usize,
+    #[command(flatten)]
+    heartbeat: Heartbeat,
+}
+
+#[derive(Debug, Args)]
+struct Storm {
+    #[command(flatten)]
+    target: Target,
+    /// Connections of a wave.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    connections: usize,
+    /// New waves begin until so long was spent on them.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Yardstick {
     /// Y1: holds idle sockets.
@@ -123,6 +193,9 @@ enum Yardstick {
         shape: Shape,
         #[arg(long, value_enum, default_value_t = Variant::Epoll)]
         variant: Variant,
+        /// Measures instead how fast it accepts: waves of so many connections.
+        #[arg(long, value_name = "N")]
+        storm: Option<usize>,
         #[arg(long, hide = true)]
         serve: bool,
         #[arg(long)]
@@ -175,6 +248,32 @@ impl Arguments {
                 let plan = shape.plan(target.server, target.server_pid);
                 pair::run(&target, plan, class)?.print(json)
             }
+            Command::Hold(Hold {
+                target,
+                connections,
+                seconds: quiet,
+                mut report_at,
+                per_process,
+                heartbeat,
+                json,
+            }) => {
+                report_at.sort_unstable();
+                let plan = HoldPlan {
+                    connections,
+                    report_at,
+                    quiet: seconds(quiet),
+                    per_process,
+                    heartbeat_s: (heartbeat.heartbeat_min, heartbeat.heartbeat_max),
+                };
+                hold::run(&target, &plan)?.print(json)
+            }
+            Command::HoldPart(HoldPart { server, users, before, heartbeat }) => {
+                let heartbeat_s = (heartbeat.heartbeat_min, heartbeat.heartbeat_max);
+                hold::serve_part(server, &users, before, heartbeat_s).map(|()| true)
+            }
+            Command::Storm(Storm { target, connections, seconds: measured, json }) => {
+                storm::run_logins(&target, connections, seconds(measured))?.print(json)
+            }
             Command::Yardstick(yardstick) => yardstick.run(),
         }
     }
@@ -195,9 +294,12 @@ impl Yardstick {
             Yardstick::Relay { serve: true, variant: Variant::Monoio, .. } => {
                 relay_monoio::serve().map(|()| true)
             }
-            Yardstick::Relay { shape, variant, json, .. } => {
+            Yardstick::Relay { shape, variant, storm, json, .. } => {
                 let relay = relay::RelayServer::start(variant, server_core)?;
                 report::on_core(load_core)?;
+                if let Some(connections) = storm {
+                    return relay.storm(connections, seconds(shape.seconds))?.print(json);
+                }
                 relay.measure(&shape.plan(relay.address(), None))?.print(json)
             }
             Yardstick::Fsync { bytes, seconds: measured, pause, directory, json } => {

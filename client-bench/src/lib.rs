@@ -8,8 +8,10 @@
 mod arguments;
 mod clock;
 mod content;
+mod crowd;
 mod dialect;
 mod hex;
+mod hold;
 mod latency;
 mod link;
 mod load;
@@ -20,6 +22,7 @@ mod poller;
 mod process;
 mod report;
 mod schedule;
+mod storm;
 mod users;
 mod yardstick;
 

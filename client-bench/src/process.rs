@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -65,6 +65,20 @@ impl Helper {
         Ok(BufReader::new(self.child.stdout.take().context("its output is read elsewhere")?))
     }
 
+    /// Its input; to be asked for once.
+    pub fn stdin(&mut self) -> Result<ChildStdin> {
+        self.child.stdin.take().context("its input is written elsewhere")
+    }
+
+    /// # Errors
+    /// The process ended.
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("a process that should still run ended: {status}"),
+        }
+    }
+
     /// Waits until something listens at `address`.
     ///
     /// # Errors
@@ -72,9 +86,7 @@ impl Helper {
     pub fn until_listening(&mut self, address: SocketAddr) -> Result<()> {
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the process for {address} ended: {status}");
-            }
+            self.still_runs()?;
             if begun.elapsed() > START_PATIENCE {
                 bail!("nothing listens at {address}");
             }

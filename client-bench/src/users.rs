@@ -80,6 +80,11 @@ impl Users {
         self.save()
     }
 
+    /// Some users, to be kept in a file of their own.
+    pub fn part(path: &Path, list: Vec<User>) -> Users {
+        Users { path: Some(path.to_owned()), prefix: String::new(), list }
+    }
+
     /// Writes the file, if there is one: wholly or not at all.
     pub fn save(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };

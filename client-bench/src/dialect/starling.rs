@@ -25,6 +25,8 @@ pub struct Starling {
     class: wire::Class,
     connect_no: u64,
     heartbeat_s: (u32, u32),
+    /// Heartbeats sent.
+    pub beats: u64,
     /// Bodies are made here, because their length goes before them.
     body: Vec<u8>,
 }
@@ -41,11 +43,12 @@ pub struct StarlingPeer {
     /// Messages below are answered, and so are those above it with a bit here.
     oldest: u64,
     answered: u64,
-    /// Last message seen of the pair's conversation.
-    conversation_seq: u64,
+    /// The conversation of the last message seen, and its seq there.
+    last_message: (u64, u64),
     epoch: Epoch,
     tag: EpochTag,
-    /// The other user of the pair.
+    own: u32,
+    /// The user written to.
     to: u32,
     heartbeat_ms: u32,
     /// When this side last said something, and last told its cursor, as far as ticks know.
@@ -68,12 +71,13 @@ impl Starling {
             },
             connect_no: now.as_millis() as u64,
             heartbeat_s,
+            beats: 0,
             body: Vec::new(),
         }
     }
 
-    /// Begins a session of the user at `index`, who writes to the one at `to`.
-    pub fn hello(&mut self, index: usize, to: usize, out: &mut Vec<u8>) -> StarlingPeer {
+    /// Begins a session of the user at `index`, who writes to user `to`.
+    fn hello(&self, index: usize, to: u32, out: &mut Vec<u8>) -> StarlingPeer {
         let user = &self.users[index];
         let hello = wire::Hello {
             opening: Some(opening()),
@@ -98,10 +102,11 @@ impl Starling {
             first_no: 0,
             oldest: 0,
             answered: 0,
-            conversation_seq: 0,
+            last_message: (0, 0),
             epoch: user.epoch,
             tag: user.tag,
-            to: self.users[to].user,
+            own: user.user,
+            to,
             heartbeat_ms: 0,
             said_ms: 0,
             told_ms: 0,
@@ -111,10 +116,18 @@ impl Starling {
         }
     }
 
-    /// Keeps what the device must remember for its next session.
-    pub fn remember(&mut self, index: usize, peer: &StarlingPeer) {
-        let user = &mut self.users[index];
-        (user.cursor, user.epoch, user.tag) = (peer.cursor, peer.epoch, peer.tag);
+    /// As [`Dialect::send`], to the user at `index`.
+    pub fn send_to(
+        &mut self,
+        peer: &mut StarlingPeer,
+        index: usize,
+        sequence: u64,
+        nonce: u64,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        peer.to = self.users[index].user;
+        self.send(peer, 0, sequence, nonce, payload, out);
     }
 }
 
@@ -157,12 +170,13 @@ impl StarlingPeer {
         self.cursor = Place::new(event.seq, Epoch(event.epoch));
         let Some(message) = event.message else { return };
         if self.ready {
-            if self.conversation_seq != 0 && message.seq != self.conversation_seq + 1 {
+            let (conversation, seq) = self.last_message;
+            if message.conversation == conversation && message.seq != seq + 1 {
                 ear.gap();
             }
-            self.conversation_seq = message.seq;
+            self.last_message = (message.conversation, message.seq);
             // Own messages come too, as every device of their sender must have them.
-            if message.sender == self.to {
+            if message.sender != self.own {
                 ear.delivered(view::opaque(message.content));
             }
         }
@@ -237,7 +251,9 @@ impl Dialect for Starling {
             Side::Sender => (2 * pair, 2 * pair + 1),
             Side::Receiver => (2 * pair + 1, 2 * pair),
         };
-        self.hello(own, other, out)
+        // The last of an odd number of users writes to nobody.
+        let to = self.users.get(other).map_or(0, |user| user.user);
+        self.hello(own, to, out)
     }
 
     fn send(
@@ -316,12 +332,14 @@ impl Dialect for Starling {
             peer.said_ms = now_ms;
         } else if now_ms >= peer.said_ms + u64::from(peer.heartbeat_ms) {
             append_ping(out);
+            self.beats += 1;
             peer.said_ms = now_ms;
         }
     }
 
     fn close(&mut self, pair: usize, side: Side, peer: &StarlingPeer) {
-        self.remember(2 * pair + usize::from(side == Side::Receiver), peer);
+        let user = &mut self.users[2 * pair + usize::from(side == Side::Receiver)];
+        (user.cursor, user.epoch, user.tag) = (peer.cursor, peer.epoch, peer.tag);
     }
 }
 

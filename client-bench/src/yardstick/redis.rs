@@ -32,7 +32,8 @@ impl RedisServer {
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
-            .args(["--auto-aof-rewrite-percentage", "0", "--loglevel", "warning"])
+            .args(["--auto-aof-rewrite-percentage", "0", "--protected-mode", "no"])
+            .args(["--loglevel", "warning"])
             .arg("--dir")
             .arg(directory.path())
             .stdin(Stdio::null())

@@ -5,10 +5,11 @@ use crate::{
     dialect::Relay,
     load::{self, Outcome, Plan},
     process::Helper,
+    storm::{self, Storm},
 };
 use anyhow::Result;
 use clap::ValueEnum;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// A relay that runs.
 pub struct RelayServer {
@@ -31,6 +32,11 @@ impl RelayServer {
 
     pub fn pid(&self) -> u32 {
         self.helper.pid()
+    }
+
+    /// How fast it takes connections: accepted, named and told so.
+    pub fn storm(&self, connections: usize, measured: Duration) -> Result<Storm> {
+        Ok(storm::run(Relay, self.address, Some(self.pid()), connections, measured)?.0)
     }
 
     /// Runs `plan` against it.

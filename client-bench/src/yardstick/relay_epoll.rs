@@ -3,6 +3,7 @@
 use crate::{
     dialect::{ACK, HEADER_BYTES},
     link::{Link, Received, Scratch},
+    machine,
     poller::{Poller, Watch},
 };
 use anyhow::{Context, Result};
@@ -147,6 +148,7 @@ fn touch(links: &mut [Option<Link>], dirty: &mut Vec<usize>, index: usize) {
 
 /// Relays until the process is ended.
 pub fn serve() -> Result<()> {
+    machine::raise_file_limit()?;
     let mut relay = Relay::listen()?;
     super::announce(relay.address()?);
     loop {

@@ -1,7 +1,10 @@
 //! Y2 on io_uring through monoio: reads stay pending, and the writes of a turn go to the kernel
 //! in one call.
 
-use crate::dialect::{ACK, HEADER_BYTES};
+use crate::{
+    dialect::{ACK, HEADER_BYTES},
+    machine,
+};
 use anyhow::Result;
 use monoio::{
     io::{AsyncReadRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable},
@@ -29,6 +32,7 @@ type Names = Rc<RefCell<Vec<Weak<RefCell<Outbox>>>>>;
 
 /// Relays until the process is ended.
 pub fn serve() -> Result<()> {
+    machine::raise_file_limit()?;
     let listener = super::listener()?;
     super::announce(listener.local_addr()?);
     let mut runtime =

@@ -1,0 +1,187 @@
+//! `starling-bench hold`: a crowd of logged-in devices that do nothing, and what each costs.
+
+mod holder;
+mod parts;
+
+pub use parts::serve_part;
+
+use crate::{
+    arguments::Target,
+    latency::{Latencies, Percentiles},
+    machine::{self, Machine, Memory},
+    operator::Operator,
+    report::{Report, line},
+    users::Users,
+};
+use anyhow::{Result, ensure};
+use parts::Parts;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Files a process needs besides its connections.
+const RESERVE: usize = 200;
+
+/// What is to be held.
+#[derive(Clone, Debug)]
+pub struct HoldPlan {
+    pub connections: usize,
+    /// Smaller crowds that are measured on the way, ascending.
+    pub report_at: Vec<usize>,
+    /// Quiet before each measurement.
+    pub quiet: Duration,
+    /// Connections of one process at most; fewer if it may not open so many files.
+    pub per_process: usize,
+    pub heartbeat_s: (u32, u32),
+}
+
+/// Memory when so many were held.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    pub connections: usize,
+    pub memory: Memory,
+    /// What the store reports of itself; part of the server's memory.
+    pub memtable_bytes: u64,
+    pub block_cache_bytes: u64,
+}
+
+/// What a crowd cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hold {
+    pub machine: Machine,
+    pub connections: usize,
+    pub processes: usize,
+    /// From connecting to being logged in and caught up.
+    pub login: Percentiles,
+    /// Before the first connection.
+    pub empty: Point,
+    pub points: Vec<Point>,
+    /// Between the first point and the last; from the empty server if there is but one point.
+    pub server_pss_bytes_per_connection: Option<f64>,
+    /// Both ends of the connection, if both are on this machine.
+    pub slab_bytes_per_connection: f64,
+    pub tally: HoldTally,
+}
+
+/// What the held devices heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldTally {
+    /// Devices that have their message.
+    pub messages: u64,
+    pub duplicates: u64,
+    pub corrupt: u64,
+    pub gaps: u64,
+    /// Heartbeats sent.
+    pub beats: u64,
+}
+
+/// Holds as planned.
+///
+/// # Errors
+/// The server refuses or closes a connection, or a message does not come.
+pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
+    let limit = machine::raise_file_limit()?.saturating_sub(RESERVE).min(plan.per_process);
+    ensure!(plan.connections > 0 && limit > 0, "nothing to hold");
+    let processes = plan.connections.div_ceil(limit);
+    let mut operator = Operator::connect(target.server, &target.operator_key)?;
+    let mut users = Users::open(target.users.as_deref())?;
+    // Each process has a user of its own that writes to the others.
+    users.ensure(plan.connections + processes, &mut operator)?;
+    let mut parts = Parts::start(target, plan, processes, &mut users)?;
+    let measure = |operator: &mut Operator, connections| -> Result<Point> {
+        let counters = operator.counters()?;
+        Ok(Point {
+            connections,
+            memory: Memory::now(target.server_pid)?,
+            memtable_bytes: counters.get("memtable_bytes"),
+            block_cache_bytes: counters.get("block_cache_bytes"),
+        })
+    };
+    let empty = measure(&mut operator, 0)?;
+    let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
+    let mut points = Vec::new();
+    for count in smaller.chain([plan.connections]) {
+        parts.grow_to(count)?;
+        parts.keep(plan.quiet)?;
+        points.push(measure(&mut operator, count)?);
+    }
+    let (tally, login): (HoldTally, Latencies) = parts.finish(&mut users)?;
+    users.save()?;
+    let last = &points[points.len() - 1];
+    let first = if points.len() > 1 { &points[0] } else { &empty };
+    let per = |after: u64, before: u64| {
+        (after as f64 - before as f64) / (last.connections - first.connections) as f64
+    };
+    let pss = last.memory.server_pss_bytes.zip(first.memory.server_pss_bytes);
+    Ok(Hold {
+        machine: Machine::this()?,
+        connections: plan.connections,
+        processes,
+        login: login.percentiles(),
+        server_pss_bytes_per_connection: pss.map(|(after, before)| per(after, before)),
+        slab_bytes_per_connection: per(last.memory.slab_bytes, first.memory.slab_bytes),
+        empty,
+        points,
+        tally,
+    })
+}
+
+impl HoldTally {
+    fn add(&mut self, other: HoldTally) {
+        self.messages += other.messages;
+        self.duplicates += other.duplicates;
+        self.corrupt += other.corrupt;
+        self.gaps += other.gaps;
+        self.beats += other.beats;
+    }
+}
+
+impl Report for Hold {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+        let mut lines = vec![
+            ("connections", format!("{} in {} processes", self.connections, self.processes)),
+            ("connecting to logged in", line(&self.login)),
+        ];
+        for point in std::iter::once(&self.empty).chain(&self.points) {
+            lines.push((
+                "memory",
+                format!(
+                    "{:>7} connections: server PSS {} (memtables {}, block cache {}), kernel slab {}",
+                    point.connections,
+                    point.memory.server_pss_bytes.map_or("unknown".into(), mib),
+                    mib(point.memtable_bytes),
+                    mib(point.block_cache_bytes),
+                    mib(point.memory.slab_bytes),
+                ),
+            ));
+        }
+        let pss = self.server_pss_bytes_per_connection;
+        lines.extend([
+            (
+                "server PSS a connection",
+                pss.map_or("unknown".into(), |bytes| format!("{bytes:.0} B")),
+            ),
+            (
+                "kernel slab a connection",
+                format!("{:.0} B, both ends", self.slab_bytes_per_connection),
+            ),
+            (
+                "checked",
+                format!(
+                    "{} have their message; {} twice, {} gaps, {} corrupt; {} heartbeats",
+                    self.tally.messages,
+                    self.tally.duplicates,
+                    self.tally.gaps,
+                    self.tally.corrupt,
+                    self.tally.beats
+                ),
+            ),
+        ]);
+        lines
+    }
+
+    fn valid(&self) -> bool {
+        let HoldTally { messages, duplicates, corrupt, gaps, .. } = self.tally;
+        messages == self.connections as u64 && duplicates + corrupt + gaps == 0
+    }
+}

@@ -1,0 +1,214 @@
+//! A crowd that is more than one process may hold is split over several. They are told what to do
+//! on their standard input, a line each, and answer with a line.
+
+use super::{HoldPlan, HoldTally, holder::Holder};
+use crate::{
+    arguments::Target,
+    latency::Latencies,
+    machine,
+    process::Helper,
+    users::{User, Users},
+};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// The processes of a crowd.
+pub enum Parts {
+    /// All in this one.
+    Own(Box<Holder>),
+    Others {
+        parts: Vec<Part>,
+        directory: tempfile::TempDir,
+    },
+}
+
+/// A process that holds some of the devices.
+pub struct Part {
+    helper: Helper,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    users: PathBuf,
+    devices: Range<usize>,
+}
+
+/// What a part tells at its end.
+#[derive(Serialize, Deserialize)]
+struct Closing {
+    tally: HoldTally,
+    login: String,
+}
+
+const GROW: &str = "grow";
+const FINISH: &str = "finish";
+const DONE: &str = "done";
+
+impl Parts {
+    /// Splits devices and users over `processes`. User `connections + p` writes for process `p`.
+    pub fn start(
+        target: &Target,
+        plan: &HoldPlan,
+        processes: usize,
+        users: &mut Users,
+    ) -> Result<Parts> {
+        let heartbeat_s = plan.heartbeat_s;
+        if processes == 1 {
+            let list = share(&users.list, 0..plan.connections, plan.connections);
+            return Ok(Parts::Own(Box::new(Holder::new(target.server, list, 0, heartbeat_s)?)));
+        }
+        let directory = tempfile::tempdir()?;
+        let each = plan.connections.div_ceil(processes);
+        let parts = (0..processes).map(|index| {
+            let devices = index * each..plan.connections.min((index + 1) * each);
+            let path = directory.path().join(format!("users-{index}"));
+            let list = share(&users.list, devices.clone(), plan.connections + index);
+            Users::part(&path, list).save()?;
+            let mut command = Command::new(std::env::current_exe()?);
+            command
+                .args(["hold-part", "--server", &target.server.to_string()])
+                .arg("--users")
+                .arg(&path)
+                .args(["--before", &(index * (each + 1)).to_string()])
+                .args(["--heartbeat-min", &heartbeat_s.0.to_string()])
+                .args(["--heartbeat-max", &heartbeat_s.1.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped());
+            let mut helper = Helper::start(command, None)?;
+            let (input, output) = (helper.stdin()?, helper.stdout()?);
+            Ok(Part { helper, input, output, users: path, devices })
+        });
+        Ok(Parts::Others { parts: parts.collect::<Result<_>>()?, directory })
+    }
+
+    /// Holds the first `count` devices, each with its message.
+    pub fn grow_to(&mut self, count: usize) -> Result<()> {
+        match self {
+            Parts::Own(holder) => holder.grow_to(count),
+            Parts::Others { parts, .. } => {
+                // All at once, so that they log in side by side.
+                for part in parts.iter_mut() {
+                    let own =
+                        count.clamp(part.devices.start, part.devices.end) - part.devices.start;
+                    part.tell(&format!("{GROW} {own}"))?;
+                }
+                parts.iter_mut().try_for_each(|part| match part.hear()?.as_str() {
+                    DONE => Ok(()),
+                    other => bail!("a part said {other:?}"),
+                })
+            }
+        }
+    }
+
+    /// Holds for `duration`.
+    pub fn keep(&mut self, duration: Duration) -> Result<()> {
+        match self {
+            Parts::Own(holder) => holder.keep(duration),
+            Parts::Others { parts, .. } => {
+                thread::sleep(duration);
+                parts.iter_mut().try_for_each(|part| part.helper.still_runs())
+            }
+        }
+    }
+
+    /// Ends the crowd, and gives `users` what their devices must remember.
+    pub fn finish(self, users: &mut Users) -> Result<(HoldTally, Latencies)> {
+        match self {
+            Parts::Own(holder) => {
+                let (tally, login, mut list) = holder.finish();
+                let devices = list.split_off(1);
+                let count = devices.len();
+                users.list[count] = list.remove(0);
+                users.list.splice(0..count, devices);
+                Ok((tally, login))
+            }
+            Parts::Others { mut parts, directory } => {
+                let (mut tally, mut login) = (HoldTally::default(), Latencies::default());
+                let connections = parts.last().map_or(0, |part| part.devices.end);
+                for (index, part) in parts.iter_mut().enumerate() {
+                    part.tell(FINISH)?;
+                    let closing: Closing = serde_json::from_str(&part.hear()?)?;
+                    tally.add(closing.tally);
+                    login.merge(&Latencies::from_hex(&closing.login)?);
+                    let mut list = Users::open(Some(&part.users))?.list;
+                    let devices = list.split_off(1);
+                    users.list[connections + index] = list.remove(0);
+                    users.list.splice(part.devices.clone(), devices);
+                }
+                drop(directory);
+                Ok((tally, login))
+            }
+        }
+    }
+}
+
+/// The writer, then the devices.
+fn share(users: &[User], devices: Range<usize>, writer: usize) -> Vec<User> {
+    std::iter::once(&users[writer]).chain(&users[devices]).cloned().collect()
+}
+
+impl Part {
+    fn tell(&mut self, line: &str) -> Result<()> {
+        writeln!(self.input, "{line}").context("a part of the crowd ended")
+    }
+
+    fn hear(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.output.read_line(&mut line)? == 0 {
+            bail!("a part of the crowd ended");
+        }
+        Ok(line.trim().to_owned())
+    }
+}
+
+/// Does what is told on standard input, as one part of a crowd.
+pub fn serve_part(
+    server: SocketAddr,
+    path: &Path,
+    before: usize,
+    heartbeat_s: (u32, u32),
+) -> Result<()> {
+    machine::raise_file_limit()?;
+    let users = Users::open(Some(path))?.list;
+    let mut holder = Holder::new(server, users, before, heartbeat_s)?;
+    let (sender, orders) = mpsc::channel();
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    loop {
+        let order = match orders.try_recv() {
+            Ok(order) => order,
+            // Hearts beat between orders.
+            Err(mpsc::TryRecvError::Empty) => {
+                holder.keep(Duration::from_millis(20))?;
+                continue;
+            }
+            Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
+        };
+        match order.split_once(' ') {
+            Some((GROW, count)) => {
+                holder.grow_to(count.parse().context("not a count")?)?;
+                println!("{DONE}");
+            }
+            None if order == FINISH => {
+                let (tally, login, list) = holder.finish();
+                Users::part(path, list).save()?;
+                println!("{}", serde_json::to_string(&Closing { tally, login: login.to_hex()? })?);
+                return Ok(());
+            }
+            _ => bail!("unknown order {order:?}"),
+        }
+    }
+}
