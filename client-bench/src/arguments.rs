@@ -5,10 +5,11 @@ use crate::{
     hold::{self, HoldPlan},
     load::Plan,
     pair,
+    ratios::{self, RatiosPlan},
     report::{self, Report},
     schedule::Drive,
     storm,
-    yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio},
+    yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio, rocks::Rows},
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -37,6 +38,9 @@ enum Command {
     HoldPart(HoldPart),
     /// Waves of connections that log in as fast as they can.
     Storm(Storm),
+    /// Starts a server and the yardsticks in turns and prints how they compare: the goals that
+    /// are ratios, with what must be reached first.
+    Ratios(Ratios),
     /// The bare minimum for the same work: what Starling is measured against.
     #[command(subcommand)]
     Yardstick(Yardstick),
@@ -173,6 +177,29 @@ struct Storm {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Ratios {
+    /// Only these, for example P5,P7.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    only: Vec<String>,
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Measured time of each run.
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Quiet before memory is measured.
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    quiet: f64,
+    /// The server's program.
+    #[arg(long, value_name = "FILE", default_value = "./bin/starling-server")]
+    server: PathBuf,
+    /// Where data is kept while it is needed: on the disk that is to be measured.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Yardstick {
     /// Y1: holds idle sockets.
@@ -198,6 +225,21 @@ enum Yardstick {
         storm: Option<usize>,
         #[arg(long, hide = true)]
         serve: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Y3: RocksDB alone, given what a server wrote.
+    Rocksdb {
+        /// Data directory of a server that was killed under load: its log still holds the batches.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Bytes that the server made durable with one sync (its counters tell); by default every
+        /// batch is synced.
+        #[arg(long, value_name = "BYTES", default_value_t = 0.0)]
+        bytes_per_sync: f64,
+        /// Where the new database goes: on the disk of the server's data.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
         #[arg(long)]
         json: bool,
     },
@@ -274,6 +316,19 @@ impl Arguments {
             Command::Storm(Storm { target, connections, seconds: measured, json }) => {
                 storm::run_logins(&target, connections, seconds(measured))?.print(json)
             }
+            Command::Ratios(Ratios {
+                only,
+                rounds,
+                seconds: measured,
+                quiet,
+                server,
+                directory,
+                json,
+            }) => {
+                let (measured, quiet) = (seconds(measured), seconds(quiet));
+                let plan = RatiosPlan { server, directory, only, rounds, measured, quiet };
+                ratios::run(&plan, json)
+            }
             Command::Yardstick(yardstick) => yardstick.run(),
         }
     }
@@ -301,6 +356,10 @@ impl Yardstick {
                     return relay.storm(connections, seconds(shape.seconds))?.print(json);
                 }
                 relay.measure(&shape.plan(relay.address(), None))?.print(json)
+            }
+            Yardstick::Rocksdb { data, bytes_per_sync, directory, json } => {
+                report::on_core(server_core)?;
+                Rows::read(&data)?.replay_best(&directory, bytes_per_sync)?.print(json)
             }
             Yardstick::Fsync { bytes, seconds: measured, pause, directory, json } => {
                 fsync::measure(bytes, seconds(measured), seconds(pause / 1e3), &directory)?

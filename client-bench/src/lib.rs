@@ -20,6 +20,7 @@ mod operator;
 mod pair;
 mod poller;
 mod process;
+mod ratios;
 mod report;
 mod schedule;
 mod storm;

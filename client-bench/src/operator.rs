@@ -25,7 +25,8 @@ pub struct Operator {
     last_request: u32,
 }
 
-/// The server's counters: "name" or "name/part", summed over sources.
+/// The server's counters, each named by its source without its number, its name and its part:
+/// "committer syncs", "shard frames_in/SEND". Those of all shards are summed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters(pub BTreeMap<String, u64>);
 
@@ -102,12 +103,10 @@ impl Operator {
         })?;
         let mut counters = Counters::default();
         for counter in page {
-            let name = if counter.part.is_empty() {
-                counter.name
-            } else {
-                format!("{}/{}", counter.name, counter.part)
-            };
-            *counters.0.entry(name).or_default() += counter.value;
+            let wire::Counter { name, part, source, value } = counter;
+            let source = source.split(' ').next().unwrap_or_default();
+            let slash = if part.is_empty() { "" } else { "/" };
+            *counters.0.entry(format!("{source} {name}{slash}{part}")).or_default() += value;
         }
         Ok(counters)
     }

@@ -44,25 +44,26 @@ pub fn run(target: &Target, plan: Plan, class: Class) -> Result<PairReport> {
 impl PairReport {
     /// Messages that one sync of the log made durable, on the average.
     pub fn messages_per_sync(&self) -> f64 {
-        self.outcome.sent as f64 / self.risen.get("syncs").max(1) as f64
+        self.outcome.sent as f64 / self.risen.get("committer syncs").max(1) as f64
     }
 
     /// Bytes that one sync of the log made durable, on the average.
     pub fn bytes_per_sync(&self) -> f64 {
-        self.risen.get("log_bytes") as f64 / self.risen.get("syncs").max(1) as f64
+        self.risen.get("committer log_bytes") as f64
+            / self.risen.get("committer syncs").max(1) as f64
     }
 }
 
 impl Report for PairReport {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = self.outcome.lines();
-        let batches = self.risen.get("batches").max(1) as f64;
+        let batches = self.risen.get("committer batches").max(1) as f64;
         lines.push((
             "a batch of the store",
             format!(
                 "{:.1} commands, {:.1} rows; {:.1} messages a sync",
-                self.risen.get("commands") as f64 / batches,
-                self.risen.get("rows") as f64 / batches,
+                self.risen.get("committer commands") as f64 / batches,
+                self.risen.get("committer rows") as f64 / batches,
                 self.messages_per_sync()
             ),
         ));

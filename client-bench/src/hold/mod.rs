@@ -92,8 +92,8 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         Ok(Point {
             connections,
             memory: Memory::now(target.server_pid)?,
-            memtable_bytes: counters.get("memtable_bytes"),
-            block_cache_bytes: counters.get("block_cache_bytes"),
+            memtable_bytes: counters.get("committer memtable_bytes"),
+            block_cache_bytes: counters.get("committer block_cache_bytes"),
         })
     };
     let empty = measure(&mut operator, 0)?;

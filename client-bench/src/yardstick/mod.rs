@@ -7,6 +7,7 @@ pub mod redis;
 pub mod relay;
 pub mod relay_epoll;
 pub mod relay_monoio;
+pub mod rocks;
 
 use anyhow::Result;
 use socket2::{Domain, Socket, Type};

@@ -1,0 +1,258 @@
+//! How each goal is measured once.
+
+use super::{
+    goals::{BUSY, Crew, Goal, MANY, Percentile, What},
+    server::Server,
+};
+use crate::{
+    arguments::Variant,
+    dialect::Class,
+    hold::{self, HoldPlan},
+    load::{Outcome, Plan},
+    operator::Operator,
+    pair::{self, PairReport},
+    schedule::Drive,
+    storm,
+    users::Users,
+    yardstick::{
+        fsync,
+        redis::RedisServer,
+        relay::RelayServer,
+        rocks::{self, Rows},
+    },
+};
+use anyhow::{Context, Result, ensure};
+use starling_codec::limits;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const PAYLOAD_BYTES: usize = 128;
+/// What a message may cost beside its payload.
+const DISK_OVERHEAD_BYTES: usize = 40;
+const WARMUP: Duration = Duration::from_millis(500);
+/// Sizes of the idle crowd.
+const FEW: usize = 1_000;
+const CROWD: usize = 15_000;
+/// Connections of a wave of logins.
+const WAVE: usize = 5_000;
+/// Share of the capacity at which latency is measured.
+const EASY: f64 = 0.1;
+
+/// Where and how long is measured.
+pub struct Bench {
+    pub binary: PathBuf,
+    pub directory: PathBuf,
+    pub server_core: Option<usize>,
+    pub measured: Duration,
+    pub quiet: Duration,
+}
+
+impl Bench {
+    /// One sample of what `goal` is about.
+    pub fn measure(&self, goal: &Goal) -> Result<f64> {
+        let directory = tempfile::Builder::new().prefix("ratio-").tempdir_in(&self.directory)?;
+        let data = directory.path().join("data");
+        match goal.what {
+            What::IdleMemory => self.idle_memory(&data),
+            What::Relay(crew) => self.against_relay(&data, crew),
+            What::Rocks(crew) => self.against_rocks(&data, crew),
+            What::Sync(percentile) => self.against_sync(&data, percentile),
+            What::Logins => self.logins(&data),
+            What::Disk => self.disk(&data),
+            What::Redis(crew) => self.against_redis(&data, crew),
+        }
+    }
+
+    fn start(&self, data: &Path) -> Result<Server> {
+        Server::start(&self.binary, data, self.server_core)
+    }
+
+    fn plan(&self, crew: Crew) -> Plan {
+        Plan {
+            // A server's own address takes the place of this.
+            server: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pairs: crew.pairs,
+            drive: Drive::Window(crew.window),
+            payload_bytes: PAYLOAD_BYTES,
+            warmup: WARMUP,
+            measured: self.measured,
+            server_pid: None,
+        }
+    }
+
+    fn pairs(&self, server: &Server, plan: Plan, class: Class) -> Result<PairReport> {
+        let target = server.target();
+        let plan = Plan { server: target.server, server_pid: target.server_pid, ..plan };
+        let report = pair::run(&target, plan, class)?;
+        checked(&report.outcome)?;
+        Ok(report)
+    }
+
+    fn idle_memory(&self, data: &Path) -> Result<f64> {
+        let plan = HoldPlan {
+            connections: CROWD,
+            report_at: vec![FEW],
+            quiet: self.quiet,
+            per_process: usize::MAX,
+            heartbeat_s: (limits::MIN_HEARTBEAT_S, limits::MAX_HEARTBEAT_S),
+        };
+        // The users are there before, and the server that made them is not.
+        let server = self.start(data)?;
+        let target = server.target();
+        let mut operator = Operator::connect(target.server, &target.operator_key)?;
+        Users::open(target.users.as_deref())?.ensure(CROWD + 1, &mut operator)?;
+        drop(operator);
+        server.stop()?;
+        let server = self.start(data)?;
+        let hold = hold::run(&server.target(), &plan)?;
+        ensure!(hold.tally.messages == CROWD as u64, "not every device got its message");
+        for point in &hold.points {
+            say(&format!(
+                "{} connections: PSS {} B, memtables {} B, block cache {} B",
+                point.connections,
+                point.memory.server_pss_bytes.unwrap_or_default(),
+                point.memtable_bytes,
+                point.block_cache_bytes
+            ));
+        }
+        hold.server_pss_bytes_per_connection.context("the server's memory is unknown")
+    }
+
+    fn against_relay(&self, data: &Path, crew: Crew) -> Result<f64> {
+        let plan = self.plan(crew);
+        let server = self.start(data)?;
+        let outcome = self.pairs(&server, plan.clone(), Class::Buffered)?.outcome;
+        drop(server);
+        let own_us = cpu_us(&outcome)?;
+        say_outcome("server", &outcome);
+        let mut relay_us = f64::INFINITY;
+        for variant in [Variant::Epoll, Variant::Monoio] {
+            let relay = RelayServer::start(variant, self.server_core)?.measure(&plan)?;
+            checked(&relay)?;
+            say_outcome(&format!("relay on {variant:?}"), &relay);
+            relay_us = relay_us.min(cpu_us(&relay)?);
+        }
+        Ok(relay_us / own_us)
+    }
+
+    fn against_rocks(&self, data: &Path, crew: Crew) -> Result<f64> {
+        let server = self.start(data)?;
+        let report = self.pairs(&server, self.plan(crew), Class::Durable)?;
+        // Killed, so that its log still holds what it wrote.
+        drop(server);
+        say_outcome("server", &report.outcome);
+        let rocks = Rows::read(data)?.replay_best(&self.directory, report.bytes_per_sync())?;
+        say(&format!(
+            "RocksDB: {:.0} messages/s, {:.2} rows and {:.2} us of CPU a message, {:.0} messages \
+             a sync; the server had {:.0} a sync",
+            rocks.messages_per_s,
+            rocks.rows_per_message,
+            rocks.cpu_us_per_message,
+            rocks.messages_per_sync,
+            report.messages_per_sync()
+        ));
+        Ok(report.outcome.messages_per_s / rocks.messages_per_s)
+    }
+
+    fn against_sync(&self, data: &Path, percentile: Percentile) -> Result<f64> {
+        let server = self.start(data)?;
+        let capacity = self.pairs(&server, self.plan(BUSY), Class::Durable)?.outcome;
+        let drive = Drive::Rate(EASY * capacity.messages_per_s);
+        let plan = Plan { drive, ..self.plan(BUSY) };
+        let report = self.pairs(&server, plan, Class::Durable)?;
+        drop(server);
+        let bytes = report.bytes_per_sync() as usize;
+        let bare = fsync::measure(bytes, self.measured, Duration::ZERO, &self.directory)?;
+        let pick = |latency: &crate::latency::Percentiles| match percentile {
+            Percentile::P50 => latency.p50_us,
+            Percentile::P99 => latency.p99_us,
+        };
+        let (own, bare_us) = (pick(&report.outcome.acknowledgement), pick(&bare.latency));
+        say(&format!(
+            "{:.0} messages/s: acknowledged after {own:.0} us; {bytes} B synced after {bare_us:.0} us",
+            report.outcome.messages_per_s
+        ));
+        if let Some(saturated) = report.outcome.saturated {
+            say(&format!("generator saturated: result invalid ({saturated:?})"));
+        }
+        Ok(own / bare_us)
+    }
+
+    fn logins(&self, data: &Path) -> Result<f64> {
+        let server = self.start(data)?;
+        let own = storm::run_logins(&server.target(), WAVE, self.measured)?;
+        drop(server);
+        let cpu = |storm: &storm::Storm| storm.server_cpu_us_per_connection.unwrap_or_default();
+        say(&format!("server: {:.0} logins/s, {:.1} us of CPU each", own.opened_per_s, cpu(&own)));
+        let mut best: f64 = 0.0;
+        for variant in [Variant::Epoll, Variant::Monoio] {
+            let relay = RelayServer::start(variant, self.server_core)?;
+            let storm = relay.storm(WAVE, self.measured)?;
+            say(&format!(
+                "relay on {variant:?}: {:.0} connections/s, {:.1} us of CPU each",
+                storm.opened_per_s,
+                cpu(&storm)
+            ));
+            best = best.max(storm.opened_per_s);
+        }
+        Ok(own.opened_per_s / best)
+    }
+
+    fn disk(&self, data: &Path) -> Result<f64> {
+        let server = self.start(data)?;
+        let report = self.pairs(&server, self.plan(MANY), Class::Buffered)?;
+        server.stop()?;
+        let bytes = rocks::compacted_bytes(data)?;
+        let each = bytes as f64 / report.outcome.sent as f64;
+        say(&format!("{} messages, {each:.1} B each", report.outcome.sent));
+        Ok(each / (PAYLOAD_BYTES + DISK_OVERHEAD_BYTES) as f64)
+    }
+
+    fn against_redis(&self, data: &Path, crew: Crew) -> Result<f64> {
+        let plan = self.plan(crew);
+        let server = self.start(data)?;
+        let own = self.pairs(&server, plan.clone(), Class::Durable)?;
+        drop(server);
+        say_outcome("server", &own.outcome);
+        let redis = RedisServer::start(&self.directory, self.server_core)?.measure(&plan)?;
+        checked(&redis)?;
+        say_outcome("Redis", &redis);
+        Ok(own.outcome.messages_per_s / redis.messages_per_s)
+    }
+}
+
+/// A ratio of runs that lost messages would mean nothing.
+fn checked(outcome: &Outcome) -> Result<()> {
+    ensure!(
+        outcome.is_correct(),
+        "not every message arrived once, whole and in order: {outcome:?}"
+    );
+    Ok(())
+}
+
+fn cpu_us(outcome: &Outcome) -> Result<f64> {
+    outcome
+        .server_cpu_us_per_message
+        .filter(|us| *us > 0.0)
+        .context("the server's processor time is unknown")
+}
+
+fn say_outcome(who: &str, outcome: &Outcome) {
+    say(&format!(
+        "{who}: {:.0} messages/s, {:.2} us of its CPU and {:.2} us of the machine's a message, \
+         {:.2} cores; this tool {:.2} cores",
+        outcome.messages_per_s,
+        outcome.server_cpu_us_per_message.unwrap_or_default(),
+        outcome.machine_cpu_us_per_message,
+        outcome.server_cores.unwrap_or_default(),
+        outcome.generator_cores
+    ));
+}
+
+/// What stands behind a ratio, for whoever watches.
+fn say(line: &str) {
+    eprintln!("  {line}");
+}

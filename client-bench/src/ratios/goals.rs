@@ -1,0 +1,100 @@
+//! The goals that are ratios, and what must be reached first.
+
+/// Something to be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    pub id: &'static str,
+    /// One of several figures with this id.
+    pub part: Option<&'static str>,
+    pub what: What,
+    pub goal: f64,
+    pub floor: f64,
+    pub unit: &'static str,
+    pub better: Better,
+}
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    More,
+    Less,
+}
+
+/// A number of pairs, and of messages in flight in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crew {
+    pub pairs: usize,
+    pub window: u32,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Server memory of an idle connection.
+    IdleMemory,
+    /// Buffered messages per server CPU-second, against a relay.
+    Relay(Crew),
+    /// Durable messages a second, against RocksDB alone.
+    Rocks(Crew),
+    /// Latency of a durable acknowledgement, against a bare sync.
+    Sync(Percentile),
+    /// Logins a second, against a relay that accepts.
+    Logins,
+    /// Disk bytes a message, against the payload and 40 bytes.
+    Disk,
+    /// Durable messages a second, against Redis streams.
+    Redis(Crew),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Percentile {
+    P50,
+    P99,
+}
+
+/// Many users who wait for each other.
+pub const MANY: Crew = Crew { pairs: 500, window: 1 };
+/// Fewer users who do not.
+pub const BUSY: Crew = Crew { pairs: 50, window: 16 };
+
+const RATIO: &str = "x";
+
+#[rustfmt::skip]
+pub const GOALS: &[Goal] = &[
+    goal("P1", None, What::IdleMemory, 400.0, 640.0, "B", Better::Less),
+    goal("P5", None, What::Relay(MANY), 0.60, 0.45, RATIO, Better::More),
+    goal("P5b", None, What::Relay(BUSY), 0.25, 0.10, RATIO, Better::More),
+    goal("P7", None, What::Rocks(BUSY), 0.80, 0.50, RATIO, Better::More),
+    goal("P8", Some("p50"), What::Sync(Percentile::P50), 2.0, 3.0, RATIO, Better::Less),
+    goal("P8", Some("p99"), What::Sync(Percentile::P99), 3.0, 5.0, RATIO, Better::Less),
+    goal("P10", None, What::Logins, 0.60, 0.35, RATIO, Better::More),
+    goal("P12", None, What::Disk, 1.5, 2.0, RATIO, Better::Less),
+    goal("P15", Some("500 x 1"), What::Redis(MANY), 1.2, 0.8, RATIO, Better::More),
+    goal("P15", Some("50 x 16"), What::Redis(BUSY), 1.0, 0.5, RATIO, Better::More),
+];
+
+const fn goal(
+    id: &'static str,
+    part: Option<&'static str>,
+    what: What,
+    goal: f64,
+    floor: f64,
+    unit: &'static str,
+    better: Better,
+) -> Goal {
+    Goal { id, part, what, goal, floor, unit, better }
+}
+
+impl Goal {
+    /// Is the floor reached?
+    pub fn holds(&self, measured: f64) -> bool {
+        match self.better {
+            Better::More => measured >= self.floor,
+            Better::Less => measured <= self.floor,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.part.map_or_else(|| self.id.into(), |part| format!("{} {part}", self.id))
+    }
+}

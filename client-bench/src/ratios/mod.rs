@@ -1,0 +1,163 @@
+//! `starling-bench ratios`: starts the server and the yardsticks itself, in turns, and prints how
+//! they compare. Each figure is a ratio of two measurements made within a minute of each other,
+//! for a machine's speed changes from one minute to the next.
+
+mod cells;
+mod goals;
+mod server;
+
+pub use goals::Goal;
+
+use crate::{machine::Machine, report};
+use anyhow::{Context, Result, ensure};
+use cells::Bench;
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use goals::GOALS;
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Fewer rounds than this make a short run.
+const FULL_ROUNDS: usize = 5;
+
+/// What is to be compared.
+#[derive(Clone, Debug)]
+pub struct RatiosPlan {
+    pub server: PathBuf,
+    /// Where data is kept while it is needed.
+    pub directory: PathBuf,
+    /// Ids of goals; all if empty.
+    pub only: Vec<String>,
+    pub rounds: usize,
+    /// Measured time of each run.
+    pub measured: Duration,
+    /// Quiet before memory is measured.
+    pub quiet: Duration,
+}
+
+/// A row of the table of goals.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ratio {
+    pub id: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<&'static str>,
+    pub goal: f64,
+    pub floor: f64,
+    /// Median of the rounds, and their range.
+    pub measured: f64,
+    pub low: f64,
+    pub high: f64,
+    pub unit: &'static str,
+    /// The floor is reached.
+    pub holds: bool,
+    pub rounds: Vec<f64>,
+}
+
+/// Measures as planned, and prints; `false` if a floor is missed.
+///
+/// # Errors
+/// The server or a yardstick does not run, or a message was lost.
+pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
+    ensure!(plan.rounds > 0, "no rounds");
+    let wanted = |goal: &Goal| plan.only.is_empty() || plan.only.iter().any(|id| id == goal.id);
+    for id in &plan.only {
+        ensure!(GOALS.iter().any(|goal| goal.id == id), "there is no ratio {id}");
+    }
+    let goals: Vec<&Goal> = GOALS.iter().filter(|goal| wanted(goal)).collect();
+    let (server_core, load_core) = report::two_cores()?;
+    report::on_core(load_core)?;
+    let bench = Bench {
+        binary: plan.server.clone(),
+        directory: directory(&plan.directory)?,
+        server_core,
+        measured: plan.measured,
+        quiet: plan.quiet,
+    };
+    let mut samples = vec![Vec::new(); goals.len()];
+    for round in 0..plan.rounds {
+        for (goal, samples) in goals.iter().zip(&mut samples) {
+            let ratio = bench
+                .measure(goal)
+                .with_context(|| format!("{} in round {}", goal.name(), round + 1))?;
+            eprintln!("round {}: {} {ratio:.2} {}", round + 1, goal.name(), goal.unit);
+            samples.push(ratio);
+        }
+    }
+    let ratios: Vec<Ratio> =
+        goals.iter().zip(samples).map(|(goal, samples)| Ratio::of(goal, samples)).collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&ratios)?);
+    } else {
+        print_table(&ratios, plan)?;
+    }
+    Ok(ratios.iter().all(|ratio| ratio.holds))
+}
+
+fn directory(directory: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| directory.canonicalize())
+        .with_context(|| format!("cannot use {}", directory.display()))
+}
+
+impl Ratio {
+    fn of(goal: &Goal, rounds: Vec<f64>) -> Ratio {
+        let mut sorted = rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let measured = match sorted.len() % 2 {
+            0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+            _ => sorted[middle],
+        };
+        Ratio {
+            id: goal.id,
+            part: goal.part,
+            goal: goal.goal,
+            floor: goal.floor,
+            measured,
+            low: sorted[0],
+            high: sorted[sorted.len() - 1],
+            unit: goal.unit,
+            holds: goal.holds(measured),
+            rounds,
+        }
+    }
+}
+
+fn print_table(ratios: &[Ratio], plan: &RatiosPlan) -> Result<()> {
+    let machine = Machine::this()?;
+    println!("{}, Linux {}, {} rounds", machine.processor, machine.kernel, plan.rounds);
+    if plan.rounds < FULL_ROUNDS {
+        println!("A short run: figures to be published take {FULL_ROUNDS} rounds.");
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(["", "goal", "floor", "measured", "range", "floor holds"]);
+    for ratio in ratios {
+        let value = |value: f64| format!("{value:.2} {}", ratio.unit);
+        table.add_row([
+            [Some(ratio.id), ratio.part].map(Option::unwrap_or_default).join(" "),
+            value(ratio.goal),
+            value(ratio.floor),
+            value(ratio.measured),
+            format!("{:.2} to {:.2}", ratio.low, ratio.high),
+            if ratio.holds { "yes" } else { "NO" }.into(),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_round_counts() {
+        let goal = &GOALS.iter().find(|goal| goal.id == "P5").unwrap();
+        let ratio = Ratio::of(goal, vec![0.5, 0.1, 0.6]);
+        assert_eq!((ratio.measured, ratio.low, ratio.high, ratio.holds), (0.5, 0.1, 0.6, true));
+        assert!(!Ratio::of(goal, vec![0.1, 0.6]).holds);
+    }
+}
