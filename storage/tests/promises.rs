@@ -1,0 +1,302 @@
+//! When outcomes are told: after the sync they wait for, in the order of the log, and never after
+//! a failure.
+
+mod common;
+
+use common::{Home, PATIENCE, Running, Send, accepted, faults::Faults, on_each, refused, settings};
+use starling_codec::{
+    Answer, Command, ConversationId, DeviceId, ErrorCode, MessageId, Origin, Outcome, Place, Query,
+    Submission, UserId,
+};
+use starling_storage::{MemoryBackend, Store, StoreSettings};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const ADA: UserId = UserId(1);
+const BOB: UserId = UserId(2);
+
+fn open(home: &Home, faults: &Faults) -> Running {
+    let mut store = Running::with(faults.around(home.backend()), home.settings());
+    store.users(&["ada", "bob", "cy"]);
+    // The reservation of ids, which makes any batch durable, is behind us.
+    store.sent(Send::new(BOB, BOB, 1));
+    store
+}
+
+#[test]
+fn a_durable_message_waits_for_its_sync_and_a_buffered_one_does_not() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let mut store = open(home, &faults);
+        faults.hold_syncs();
+        accepted(store.send(Send::new(ADA, BOB, 1).buffered()));
+        let durable = store.append(Send::new(ADA, BOB, 2));
+        let durable = store.submit(durable);
+        // What comes behind it waits too, buffered or not: announcing is in log order.
+        let behind = store.append(Send::new(ADA, BOB, 3).buffered());
+        let behind = store.submit(behind);
+        assert!(!store.hear(Duration::from_millis(200)), "told before the sync was done");
+        // Nobody sees what is not promised.
+        assert_eq!(store.inbox(BOB, 0).1.seq, 2);
+        faults.let_syncs_end();
+        assert_eq!(accepted(store.outcome(durable)).seq, 2);
+        assert_eq!(accepted(store.outcome(behind)).seq, 3);
+        store.close();
+    });
+}
+
+#[test]
+fn while_a_sync_takes_two_seconds_others_read_and_the_order_holds() {
+    let faults = Faults::new();
+    let mut store = open(&Home::memory(), &faults);
+    faults.slow_syncs(Duration::from_secs(2));
+    let first = store.append(Send::new(ADA, BOB, 1));
+    let first = store.submit(first);
+    while faults.syncs_begun() < 4 {
+        std::thread::yield_now();
+    }
+    let started = Instant::now();
+    let behind: Vec<u64> = (2..=500)
+        .map(|send_no| {
+            let send = Send::new(ADA, BOB, send_no);
+            let command = store.append(if send_no % 3 == 0 { send } else { send.buffered() });
+            store.submit(command)
+        })
+        .collect();
+    // Reads go on meanwhile, of what was public before.
+    assert_eq!(store.inbox(BOB, 0).1.seq, 1);
+    let held = started.elapsed() < Duration::from_secs(2);
+    assert!(held && !store.outcomes.contains_key(&first), "the reads waited for the sync");
+    faults.slow_syncs(Duration::ZERO);
+    let mut last = accepted(store.outcome(first)).place;
+    for key in behind {
+        let place = accepted(store.outcome(key)).place;
+        assert_eq!(place.seq, last.seq + 1);
+        last = place;
+    }
+    // The rest went in few commits, not in one each.
+    assert!(store.handle.counters().batches < 100);
+    store.close();
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_promised_and_nothing_tried_again() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let mut store = open(home, &faults);
+        faults.hold_syncs();
+        faults.fail_syncs();
+        let sent: Vec<u64> = (1..=3)
+            .map(|send_no| {
+                let command = store.append(Send::new(ADA, BOB, send_no));
+                store.submit(command)
+            })
+            .collect();
+        let revoked = store.submit(Command::Revoke { user: ADA, device: DeviceId(1) });
+        faults.let_syncs_end();
+        for key in sent {
+            assert_eq!(refused(store.outcome(key)), ErrorCode::UnknownOutcome);
+        }
+        assert_eq!(store.outcome(revoked), Outcome::Refused(ErrorCode::UnknownOutcome));
+        while store.poisoned.is_none() {
+            assert!(store.hear(PATIENCE));
+        }
+        assert!(store.handle.is_poisoned());
+        assert_eq!(
+            faults.suspected(),
+            Some("the store cannot be written: no sync today".to_owned())
+        );
+        let syncs = faults.syncs_begun();
+        // Whoever still comes hears the same, and reads stay at the last view.
+        assert_eq!(refused(store.send(Send::new(ADA, BOB, 4))), ErrorCode::UnknownOutcome);
+        assert_eq!(store.inbox(BOB, 0).1.seq, 1);
+        assert_eq!(faults.syncs_begun(), syncs);
+        assert!(store.deliveries.iter().all(|delivery| delivery.events[0].seq == 1));
+        store.close();
+    });
+}
+
+#[test]
+fn after_a_failed_write_the_next_opening_decides() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let mut store = open(home, &faults);
+        accepted(store.send(Send::new(ADA, BOB, 1)));
+        faults.fail_writes();
+        assert_eq!(refused(store.send(Send::new(ADA, BOB, 2))), ErrorCode::UnknownOutcome);
+        while store.poisoned.is_none() {
+            assert!(store.hear(PATIENCE));
+        }
+        store.close();
+        // Opened again, all is verified, and the send is simply sent again.
+        let mut store = home.open();
+        assert_eq!(accepted(store.send(Send::new(ADA, BOB, 2))).seq, 2);
+        assert_eq!(accepted(store.send(Send::new(ADA, BOB, 1))).seq, 1);
+        store.close();
+    });
+}
+
+#[test]
+fn a_disk_nearly_full_refuses_what_adds_rows_and_keeps_the_order() {
+    let faults = Faults::new();
+    let settings = StoreSettings { min_free_bytes: 1_000, ..settings() };
+    let mut store = Running::with(faults.around(Arc::new(MemoryBackend::new())), settings);
+    store.users(&["ada", "bob"]);
+    accepted(store.send(Send::new(ADA, BOB, 1)));
+    faults.free_bytes(999);
+    // The disk is looked at now and then.
+    let mut other = 0;
+    let refusal = loop {
+        other += 1;
+        match store.send(Send::new(BOB, BOB, other)) {
+            Outcome::Appended { .. } => {}
+            refusal => break refused(refusal),
+        }
+    };
+    assert_eq!(refusal, ErrorCode::DiskFull);
+    assert_eq!(refused(store.send(Send::new(ADA, BOB, 2))), ErrorCode::DiskFull);
+    assert_eq!(refused(store.send(Send::new(ADA, BOB, 3))), ErrorCode::SendOutOfOrder);
+    // What is there already is still answered, and what only changes rows is done.
+    assert_eq!(accepted(store.send(Send::new(ADA, BOB, 1))).seq, 1);
+    let drafts = Vec::new();
+    let users = store.run(Command::CreateUsers { drafts, time_ms: 0 });
+    assert_eq!(users, Outcome::Refused(ErrorCode::DiskFull));
+    assert_eq!(store.run(Command::Revoke { user: ADA, device: DeviceId(1) }), Outcome::Done);
+    assert_eq!(store.handle.counters().state, 1);
+
+    faults.free_bytes(1_000);
+    while store.handle.counters().state == 1 {
+        // Behind the refused one nothing overtakes, room or not.
+        assert_eq!(refused(store.send(Send::new(ADA, BOB, 3))), ErrorCode::SendOutOfOrder);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(accepted(store.send(Send::new(ADA, BOB, 2))).seq, 2);
+    assert_eq!(accepted(store.send(Send::new(ADA, BOB, 3))).seq, 3);
+    store.close();
+}
+
+#[test]
+fn a_full_mailbox_gives_back_and_loses_nothing() {
+    let faults = Faults::new();
+    let settings = StoreSettings { mailbox: 8, ..settings() };
+    let mut store = Running::with(faults.around(Arc::new(MemoryBackend::new())), settings);
+    store.users(&["ada", "bob"]);
+    accepted(store.send(Send::new(BOB, BOB, 1)));
+    faults.hold_syncs();
+    let mut taken = Vec::new();
+    let mut given_back = 0;
+    for send_no in 1..=100 {
+        let command = Send::new(ADA, BOB, send_no).command(MessageId(send_no));
+        let origin = Origin { shard: 0, key: 10_000 + send_no };
+        match store.handle.submit(Submission { origin, command }) {
+            Ok(()) => taken.push(10_000 + send_no),
+            Err(back) => {
+                assert_eq!(back.origin, origin);
+                given_back += 1;
+            }
+        }
+    }
+    assert!(given_back > 0 && !taken.is_empty());
+    faults.let_syncs_end();
+    for (index, key) in taken.iter().enumerate() {
+        assert_eq!(accepted(store.outcome(*key)).seq, index as u64 + 1);
+    }
+    store.close();
+}
+
+#[test]
+fn closing_finishes_what_was_submitted() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let mut store = open(home, &faults);
+        faults.slow_syncs(Duration::from_millis(50));
+        let keys: Vec<u64> = (1..=200)
+            .map(|send_no| {
+                let command = store.append(Send::new(ADA, BOB, send_no));
+                store.queue(command)
+            })
+            .collect();
+        store.handle.close();
+        store.handle.close();
+        for key in keys {
+            accepted(store.outcome(key));
+        }
+        let late = Submission {
+            origin: Origin { shard: 0, key: 0 },
+            command: Command::Revoke { user: ADA, device: DeviceId(1) },
+        };
+        assert!(store.handle.submit(late).is_err());
+        let late = Query::NameOf { user: ADA };
+        assert!(store.handle.read_later(Origin { shard: 0, key: 0 }, late).is_err());
+    });
+}
+
+#[test]
+fn no_id_is_promised_at_or_above_the_next_floor() {
+    on_each(|home| {
+        let mut floor_ms = 0;
+        let mut send_no = 0;
+        for _ in 0..3 {
+            let store = Store::open_on(home.backend(), home.settings()).unwrap();
+            assert!(store.id_floor_ms() >= floor_ms);
+            let mut store = Running::start(store);
+            store.users(&["ada"]);
+            let mut last_ms = store.handle.id_floor_ms().max(common::TIME_MS);
+            // A quiet time, then a busy one.
+            for step_ms in [1, 1_000, 1_400, 1_501, 3_000, 60_000, 1, 1] {
+                last_ms += step_ms;
+                send_no += 1;
+                let id = MessageId::new(last_ms, 0, 0);
+                accepted(store.run(Send::new(ADA, ADA, send_no).command(id)));
+            }
+            store.close();
+            let store = Store::open_on(home.backend(), home.settings()).unwrap();
+            floor_ms = store.id_floor_ms();
+            assert!(floor_ms > last_ms && floor_ms <= last_ms + 5_000);
+        }
+    });
+}
+
+#[test]
+fn watermarks_of_one_commit_are_folded() {
+    let faults = Faults::new();
+    let mut store = open(&Home::memory(), &faults);
+    let conversation = ConversationId::direct(ADA, BOB);
+    let place = accepted(store.send(Send::new(ADA, BOB, 1))).place;
+    faults.hold_syncs();
+    // One commit under way, so that what follows gathers into the next.
+    let held = store.append(Send::new(BOB, BOB, 2));
+    let held = store.submit(held);
+    let advance = |seq| Command::Advance {
+        user: BOB,
+        device: DeviceId(1),
+        cursor: Place::new(seq, place.epoch),
+        delivered: vec![(conversation, seq)],
+        time_ms: seq,
+    };
+    let keys: Vec<u64> = (1..=5).map(|seq| store.queue(advance(seq))).collect();
+    faults.let_syncs_end();
+    accepted(store.outcome(held));
+    for key in keys {
+        assert_eq!(store.outcome(key), Outcome::Done);
+    }
+    let (events, head) = store.inbox(ADA, 1);
+    assert_eq!(events.len() as u64, head.seq - 1);
+    let folded = store.handle.counters().folded;
+    assert_eq!(events.len() as u64 + folded, 5);
+    assert!(folded >= 1);
+    store.close();
+}
+
+#[test]
+fn readers_answer_what_is_asked_of_them() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let mut store = open(home, &faults);
+        assert_eq!(store.ask_later(Query::NameOf { user: BOB }), Answer::Name(Some("bob".into())));
+        assert_eq!(store.ask_later(Query::NameOf { user: UserId(99) }), Answer::Name(None));
+        store.close();
+    });
+}
