@@ -3,32 +3,12 @@
 
 mod support;
 
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, SerializeOptions,
-    prost::Message,
-};
-use serde_json::Value;
+use prost_reflect::{DynamicMessage, ReflectMessage, prost::Message};
 use starling_codec::{
     Body, Decoded, Direction, ErrorCode, Kind, append_header, decode_frame, limits, wire,
 };
 use std::collections::BTreeSet;
-use support::{Vector, all, hex};
-
-/// The schema, as the build script compiled it.
-fn schema() -> DescriptorPool {
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));
-    DescriptorPool::decode(bytes).unwrap()
-}
-
-/// The message of a kind is named as the kind: SEND_ACK has SendAck.
-fn body_type(schema: &DescriptorPool, kind: Kind) -> MessageDescriptor {
-    schema.get_message_by_name(&format!("starling.v1.{kind:?}")).unwrap()
-}
-
-fn to_json(message: &DynamicMessage) -> Value {
-    let options = SerializeOptions::new().use_proto_field_name(true);
-    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
-}
+use support::{Vector, all, body_type, hex, schema, to_json};
 
 #[test]
 fn bytes_become_what_the_vector_says() {

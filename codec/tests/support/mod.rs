@@ -1,6 +1,7 @@
 //! The conformance vectors, read from their files.
 #![allow(dead_code)] // Each test uses a part of it.
 
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde::Deserialize;
 use starling_codec::{Kind, limits};
 use std::path::Path;
@@ -113,4 +114,21 @@ pub fn unhex(digits: &str) -> Vec<u8> {
         .step_by(2)
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
         .collect()
+}
+
+/// The schema, as the build script compiled it.
+pub fn schema() -> DescriptorPool {
+    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/schema.bin"));
+    DescriptorPool::decode(bytes).unwrap()
+}
+
+/// The message of a kind is named as the kind: SEND_ACK has SendAck.
+pub fn body_type(schema: &DescriptorPool, kind: Kind) -> MessageDescriptor {
+    schema.get_message_by_name(&format!("starling.v1.{kind:?}")).unwrap()
+}
+
+/// The canonical JSON of protobuf, with the schema's own names of fields.
+pub fn to_json(message: &DynamicMessage) -> serde_json::Value {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message.serialize_with_options(serde_json::value::Serializer, &options).unwrap()
 }
