@@ -4,11 +4,12 @@ mod common;
 
 use common::{
     PATIENCE, Server,
-    wire::{Wire, hello},
+    wire::{Wire, hello, send_to},
 };
 use starling_codec::{ErrorCode, Kind, wire as bodies};
 use std::{
     net::TcpStream,
+    os::unix::process::CommandExt,
     time::{Duration, Instant},
 };
 
@@ -129,6 +130,46 @@ fn limit_files(pid: i32, files: u64) -> u64 {
         assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()), 0);
     }
     old.rlim_cur
+}
+
+/// A write of the store fails, as on a broken disk: whoever waits is told that nobody knows, and
+/// the process ends, not well, before long. The next start has all that was acknowledged.
+#[test]
+fn when_the_store_fails_the_server_says_so_and_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = common::command();
+    command.arg("--data").arg(data.path());
+    // SAFETY: signal is async-signal-safe. A file that may not grow is then an error, no signal.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let server = Server::start_command(command, data.path());
+    let mut wire = Wire::connect(server.address);
+    let grant = wire.register("ada", "correct horse");
+    wire.hello(&grant.token, 1);
+    wire.send(Kind::Send, &send_to(grant.user, 1, "kept"));
+    wire.await_kind::<bodies::SendAck>(Kind::SendAck);
+
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel reads the struct it is given.
+    unsafe { libc::prlimit(server.pid(), libc::RLIMIT_FSIZE, &none, std::ptr::null_mut()) };
+    let failed = Instant::now();
+    wire.send(Kind::Send, &send_to(grant.user, 2, "nobody knows"));
+    assert_eq!(wire.expect_close(), ErrorCode::UnknownOutcome);
+    drop(wire);
+    let (status, said) = server.wait();
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(failed.elapsed() < Duration::from_secs(5));
+    assert!(said.contains("ALARM") && said.contains("the store failed"), "{said}");
+
+    let server = Server::start_in(data.path(), &[]);
+    let mut wire = Wire::connect(server.address);
+    let welcome = wire.hello(&grant.token, 2);
+    assert!(welcome.window.unwrap().highest >= 1);
+    server.end();
 }
 
 fn processor_time_us(pid: i32) -> u64 {
