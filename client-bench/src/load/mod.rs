@@ -422,3 +422,100 @@ impl Ear for Listener<'_> {
         self.tally.gaps += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::NS_PER_S, dialect, yardstick::relay_epoll};
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread,
+        time::Instant,
+    };
+
+    const PAIRS: usize = 50;
+    const RATE: f64 = 2_000.0;
+    const FREEZE: Duration = Duration::from_secs(1);
+
+    /// A relay that stands still for a while once `after` is over; says from when to when it did.
+    fn freezing_relay(
+        after: Duration,
+        done: Arc<AtomicBool>,
+    ) -> (SocketAddr, thread::JoinHandle<(Instant, Instant)>) {
+        let mut relay = relay_epoll::Relay::listen().unwrap();
+        let address = relay.address().unwrap();
+        let run = move || {
+            let begun = Instant::now();
+            let mut frozen = None;
+            while !done.load(Ordering::Relaxed) {
+                relay.turn(Some(Duration::from_millis(5))).unwrap();
+                if frozen.is_none() && begun.elapsed() > after {
+                    let from = Instant::now();
+                    thread::sleep(FREEZE);
+                    frozen = Some((from, Instant::now()));
+                }
+            }
+            frozen.unwrap()
+        };
+        (address, thread::spawn(run))
+    }
+
+    #[test]
+    fn a_frozen_server_is_charged_with_every_message_that_was_meant_for_the_freeze() {
+        let done = Arc::new(AtomicBool::new(false));
+        let (server, relay) = freezing_relay(Duration::from_millis(1_500), done.clone());
+        let plan = Plan {
+            server,
+            pairs: PAIRS,
+            drive: Drive::Rate(RATE),
+            payload_bytes: 64,
+            warmup: Duration::ZERO,
+            measured: Duration::from_secs(4),
+            server_pid: None,
+        };
+        let (outcome, _) = run(plan, 1, dialect::Relay).unwrap();
+        done.store(true, Ordering::Relaxed);
+        let (from, to) = relay.join().unwrap();
+        assert!(outcome.is_correct(), "{outcome:?}");
+        assert_eq!(outcome.delivery.count, (4.0 * RATE) as u64);
+        // A message meant for the freeze waits for its end: of those, evenly spread, a fraction q
+        // waited no longer than q times the freeze. All others took next to nothing.
+        let frozen_s = (to - from).as_secs_f64();
+        let computed_us = |quantile: f64| 1e6 * (frozen_s - (1.0 - quantile) * 4.0);
+        for (quantile, reported_us) in [
+            (0.9, outcome.delivery.p90_us),
+            (0.99, outcome.delivery.p99_us),
+            (0.999, outcome.delivery.p999_us),
+        ] {
+            let error = (reported_us / computed_us(quantile) - 1.0).abs();
+            assert!(error < 0.05, "{quantile}: {reported_us} us, {}", computed_us(quantile));
+        }
+        // The tool itself kept to its schedule, as far as the machine let it.
+        assert!(outcome.lag.p50_us < 1e6 * NS_PER_S as f64);
+        assert_eq!(outcome.saturated, None);
+    }
+
+    #[test]
+    fn a_schedule_that_no_tool_can_keep_is_called_invalid() {
+        let done = Arc::new(AtomicBool::new(false));
+        let (server, relay) = freezing_relay(Duration::ZERO, done.clone());
+        let plan = Plan {
+            server,
+            pairs: 1,
+            // A message a nanosecond.
+            drive: Drive::Rate(1e9),
+            payload_bytes: 64,
+            warmup: Duration::ZERO,
+            measured: Duration::from_micros(200),
+            server_pid: None,
+        };
+        let outcome = run(plan, 1, dialect::Relay).map(|(outcome, _)| outcome);
+        done.store(true, Ordering::Relaxed);
+        relay.join().unwrap();
+        let outcome = outcome.unwrap();
+        assert!(outcome.saturated.is_some(), "{outcome:?}");
+    }
+}

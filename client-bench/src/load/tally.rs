@@ -5,6 +5,7 @@ use super::{
     flight::{Flight, Flights},
 };
 use crate::{
+    clock::ns,
     latency::{Latencies, Percentiles},
     machine::Cpu,
     schedule::Drive,
@@ -91,7 +92,7 @@ impl Tally {
             machine_cpu_us_per_message: per_message_us(self.cpu.machine_s),
             server_cores: self.cpu.server_s.map(|cpu_s| cpu_s / seconds),
             generator_cores: self.cpu.own_s / seconds,
-            saturated: Saturation::of(plan.drive, &self.lag, &self.acknowledgement)
+            saturated: Saturation::of(plan, &self.lag, &self.acknowledgement)
                 .or_else(|| Saturation::of_loop(plan.drive, self.cpu, seconds)),
         }
     }
@@ -155,11 +156,12 @@ const LAG_FLOOR_NS: u64 = 1_000_000;
 
 impl Saturation {
     /// An open loop is saturated when the tool gives out messages so late that its lag is more
-    /// than a tenth of the latency it reports.
-    fn of(drive: Drive, lag: &Latencies, acknowledgement: &Latencies) -> Option<Saturation> {
-        let Drive::Rate(_) = drive else { return None };
+    /// than a tenth of the latency it reports, or than the whole measured time.
+    fn of(plan: &Plan, lag: &Latencies, acknowledgement: &Latencies) -> Option<Saturation> {
+        let Drive::Rate(_) = plan.drive else { return None };
         let (lag, acknowledgement) = (lag.at(0.99), acknowledgement.at(0.99));
-        (lag > LAG_FLOOR_NS && lag > acknowledgement / 10).then_some(Saturation::Lag {
+        let late = lag > acknowledgement / 10 || lag > ns(plan.measured);
+        (lag > LAG_FLOOR_NS && late).then_some(Saturation::Lag {
             lag_p99_us: lag as f64 / 1e3,
             acknowledgement_p99_us: acknowledgement as f64 / 1e3,
         })
@@ -178,6 +180,7 @@ impl Saturation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn latencies(ns: u64) -> Latencies {
         let mut latencies = Latencies::default();
@@ -187,12 +190,22 @@ mod tests {
 
     #[test]
     fn a_late_generator_invalidates_what_it_measured() {
-        let open = Drive::Rate(10.0);
+        let plan = |drive| Plan {
+            server: ([127, 0, 0, 1], 1).into(),
+            pairs: 1,
+            drive,
+            payload_bytes: 64,
+            warmup: Duration::ZERO,
+            measured: Duration::from_secs(2),
+            server_pid: None,
+        };
+        let open = &plan(Drive::Rate(10.0));
         let ms = 1_000_000;
+        assert!(Saturation::of(open, &latencies(2_001 * ms), &latencies(90_000 * ms)).is_some());
         assert!(Saturation::of(open, &latencies(50 * ms), &latencies(60 * ms)).is_some());
         assert!(Saturation::of(open, &latencies(50 * ms), &latencies(900 * ms)).is_none());
         assert!(Saturation::of(open, &latencies(ms / 2), &latencies(ms / 2)).is_none());
-        assert!(Saturation::of(Drive::Window(1), &latencies(50 * ms), &latencies(ms)).is_none());
+        assert!(Saturation::of(&plan(Drive::Window(1)), &latencies(50 * ms), &latencies(ms)).is_none());
     }
 
     #[test]

@@ -1,47 +1,56 @@
 //! The server under test, started for one measurement with a data directory of its own.
 
-use crate::{
-    arguments::Target,
-    process::{Helper, free_address},
-};
-use anyhow::{Context, Result};
+use crate::{arguments::Target, process::Helper};
+use anyhow::{Context, Result, bail};
 use std::{
     fs::File,
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
+
+/// What the server prints before its address once it is ready.
+const READY: &str = " ready on ";
 
 /// A server that runs.
 pub struct Server {
     helper: Helper,
     address: SocketAddr,
     data: PathBuf,
+    /// Kept open, so that the server may go on printing.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Server {
     /// Starts `binary` with its data in `data`, which keeps what an earlier one left there.
     ///
     /// # Errors
-    /// It does not start; its log stands beside the data.
+    /// It does not start; what it said is in the error.
     pub fn start(binary: &Path, data: &Path, core: Option<usize>) -> Result<Server> {
-        let address = free_address()?;
         let path = data.with_extension("log");
-        let log = File::options().create(true).append(true).open(&path)?;
         let mut command = Command::new(binary);
         command
-            .args(["--listen", &address.to_string(), "--shards", "1"])
-            .arg("--data")
+            .args(["--listen", "127.0.0.1:0", "--shards", "1", "--data"])
             .arg(data)
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .stdout(Stdio::piped())
+            .stderr(File::options().create(true).append(true).open(&path)?);
         let mut helper = Helper::start(command, core)?;
-        helper.until_listening(address).with_context(|| {
-            let log = std::fs::read_to_string(&path).unwrap_or_default();
-            format!("the server does not start; it said: {}", log.trim())
-        })?;
-        Ok(Server { helper, address, data: data.to_owned() })
+        let mut output = helper.stdout()?;
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            if output.read_line(&mut line)? == 0 {
+                let log = std::fs::read_to_string(&path).unwrap_or_default();
+                bail!("the server does not start; it said: {}", log.trim());
+            }
+            if let Some((_, rest)) = line.split_once(READY) {
+                let address = rest.split([',', ' ', '\n']).next().unwrap_or_default();
+                break address.parse().with_context(|| format!("no address in {line:?}"))?;
+            }
+        };
+        Ok(Server { helper, address, data: data.to_owned(), _output: output })
     }
 
     pub fn target(&self) -> Target {
