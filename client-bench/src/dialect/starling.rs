@@ -405,7 +405,8 @@ mod tests {
         let mut encoded = Vec::new();
         append_frame(&mut encoded, Kind::Ping, &content);
         let content = encoded[2..].to_vec().into();
-        let message = wire::Message { seq, sender: 1, content, ..Default::default() };
+        let message =
+            wire::Message { conversation: 9, seq, sender: 1, content, ..Default::default() };
         wire::Event { seq, epoch: 1, prev, kind: Some(wire::event::Kind::Message(message)) }
     }
 

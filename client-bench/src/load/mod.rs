@@ -431,6 +431,7 @@ mod tests {
         sync::{
             Arc,
             atomic::{AtomicBool, Ordering},
+            mpsc,
         },
         thread,
         time::Instant,
@@ -445,9 +446,10 @@ mod tests {
         after: Duration,
         done: Arc<AtomicBool>,
     ) -> (SocketAddr, thread::JoinHandle<(Instant, Instant)>) {
-        let mut relay = relay_epoll::Relay::listen().unwrap();
-        let address = relay.address().unwrap();
+        let (told, address) = mpsc::channel();
         let run = move || {
+            let mut relay = relay_epoll::Relay::listen().unwrap();
+            told.send(relay.address().unwrap()).unwrap();
             let begun = Instant::now();
             let mut frozen = None;
             while !done.load(Ordering::Relaxed) {
@@ -460,7 +462,8 @@ mod tests {
             }
             frozen.unwrap()
         };
-        (address, thread::spawn(run))
+        let thread = thread::spawn(run);
+        (address.recv().unwrap(), thread)
     }
 
     #[test]

@@ -205,7 +205,9 @@ mod tests {
         assert!(Saturation::of(open, &latencies(50 * ms), &latencies(60 * ms)).is_some());
         assert!(Saturation::of(open, &latencies(50 * ms), &latencies(900 * ms)).is_none());
         assert!(Saturation::of(open, &latencies(ms / 2), &latencies(ms / 2)).is_none());
-        assert!(Saturation::of(&plan(Drive::Window(1)), &latencies(50 * ms), &latencies(ms)).is_none());
+        assert!(
+            Saturation::of(&plan(Drive::Window(1)), &latencies(50 * ms), &latencies(ms)).is_none()
+        );
     }
 
     #[test]
