@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 /// Most marks that sending adds to a session's: with that many messages not passed, it gets no
 /// more events until it acknowledges some.
 pub(crate) const MAX_MARKS: usize = 1_024;
+/// With so many marks, those that the cursor has passed are folded.
+const FOLD_MARKS: usize = MAX_MARKS / 2;
 /// Most cursors of closed connections that wait for a credit. What finds no room is brought again
 /// by the next HELLO.
 const MAX_LATE: usize = 4_096;
@@ -41,12 +43,20 @@ impl Receipts {
 }
 
 impl Engine {
+    /// The cursor of the session on `number` has moved.
     pub(crate) fn store_cursor_soon(&mut self, now: Now, number: u32) {
         let ticket = self.slots.ticket(number);
-        if let Some(live) = self.slots.live_mut(number)
-            && !std::mem::replace(&mut live.cursor_waits, true)
-        {
+        let Some(live) = self.slots.live_mut(number) else { return };
+        let cursor_seq = live.cursor().seq;
+        if !std::mem::replace(&mut live.cursor_waits, true) {
             self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
+        }
+        // Marks hold back what a device may get, so a quick reader's must not pile up until its
+        // cursor is stored.
+        if let Some(activity) = &mut self.slots.at_mut(number).activity
+            && activity.marks.len() >= FOLD_MARKS
+        {
+            fold_marks(&mut activity.marks, cursor_seq);
         }
     }
 
@@ -75,6 +85,8 @@ impl Engine {
                 self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
             } else if let Some(command) = self.take_cursor(now, number) {
                 self.submit(self.waiting.nobody(), command);
+                // It may have been held back by its marks.
+                self.await_outlet(number);
             }
         }
     }
@@ -182,6 +194,17 @@ impl Engine {
     }
 }
 
+/// Of the marks up to `cursor_seq` only the last of each conversation stays: it alone tells.
+fn fold_marks(marks: &mut VecDeque<Mark>, cursor_seq: u64) {
+    let passed = marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
+    let mut last: Vec<Mark> = marks.drain(..passed).rev().collect();
+    // Stable: of one conversation the latest comes first, and that one is kept.
+    last.sort_by_key(|mark| mark.conversation);
+    last.dedup_by_key(|mark| mark.conversation);
+    last.sort_by_key(|mark| std::cmp::Reverse(mark.inbox_seq));
+    last.into_iter().for_each(|mark| marks.push_front(mark));
+}
+
 /// Of each conversation only the highest.
 fn keep_highest(delivered: &mut Vec<(ConversationId, u64)>) {
     delivered.sort_unstable_by(|one, other| other.cmp(one));
@@ -192,6 +215,28 @@ fn keep_highest(delivered: &mut Vec<(ConversationId, u64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_was_passed_the_last_of_each_conversation_stays() {
+        let mark = |inbox_seq, conversation, seq| Mark {
+            inbox_seq,
+            conversation: ConversationId(conversation),
+            seq,
+        };
+        let mut marks = VecDeque::from([
+            mark(5, 2, 1),
+            mark(6, 1, 7),
+            mark(7, 2, 2),
+            mark(9, 1, 8),
+            mark(10, 2, 3),
+        ]);
+        fold_marks(&mut marks, 8);
+        assert_eq!(marks, [mark(6, 1, 7), mark(7, 2, 2), mark(9, 1, 8), mark(10, 2, 3)]);
+        fold_marks(&mut marks, 10);
+        assert_eq!(marks, [mark(9, 1, 8), mark(10, 2, 3)]);
+        fold_marks(&mut marks, 3);
+        assert_eq!(marks.len(), 2);
+    }
 
     #[test]
     fn the_highest_of_each_conversation_is_kept() {
