@@ -31,7 +31,7 @@ pub use epochs::{Epochs, Opening, begin};
 pub use error::{OpenError, ReadError, WriteError};
 pub use layout::{FAMILIES, FORMAT, Family, FamilySpec};
 pub use memory::MemoryBackend;
-pub use queries::answer;
+pub use queries::{answer, read_send_window};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksBackend;
 pub use sequencer::{Absent, Commit, Sequencer, Tally, Unapplied};

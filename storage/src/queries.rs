@@ -13,7 +13,7 @@ use crate::{
 use rustc_hash::FxHashMap;
 use starling_codec::{
     Answer, ConversationId, Credential, DeviceId, DeviceState, Epoch, EpochTag, HistoryRequest,
-    Page, PageDirection, Place, Query, Recipients, Resumption, UserId,
+    Page, PageDirection, Place, Query, Recipients, Resumption, SendWindow, UserId,
     wire::{self, event::Kind},
 };
 use std::ops::ControlFlow;
@@ -50,6 +50,15 @@ pub fn answer(reads: Reads<'_>, epochs: &Epochs, query: &Query) -> Result<Answer
         }
         Query::CredentialOf { user } => Answer::Credential(credential(reads, *user)?),
     })
+}
+
+/// The send window of a device, from its rows alone.
+pub fn read_send_window(
+    reads: Reads<'_>,
+    user: UserId,
+    device: DeviceId,
+) -> Result<SendWindow, ReadError> {
+    Ok(logs::send_window(reads, user, device)?.window)
 }
 
 fn user_row(reads: Reads<'_>, user: UserId) -> Result<Option<UserRow>, ReadError> {

@@ -1,1 +1,190 @@
+//! What we rely on RocksDB for, and must notice if it changes.
 
+use super::*;
+use crate::layout::{self, MetaKey};
+use starling_codec::UserId;
+use std::os::unix::fs::PermissionsExt;
+
+fn settings(directory: &Path) -> StoreSettings {
+    StoreSettings {
+        data_dir: directory.to_owned(),
+        block_cache_bytes: 4 << 20,
+        memtable_bytes: 8 << 20,
+        ..StoreSettings::default()
+    }
+}
+
+fn open(directory: &Path) -> RocksBackend {
+    RocksBackend::open(&settings(directory)).unwrap()
+}
+
+fn put(backend: &RocksBackend, user: u32, seq: u64) {
+    let mut rows = Rows::default();
+    let key = layout::inbox_key(UserId(user), seq);
+    rows.put(Family::Inbox, &key, |out| out.extend_from_slice(&seq.to_le_bytes()));
+    backend.write(&rows).unwrap();
+}
+
+fn seqs(view: &dyn View, tier: Tier, user: u32) -> Result<Vec<u64>, ReadError> {
+    let mut found = Vec::new();
+    let from = layout::inbox_key(UserId(user), u64::MAX);
+    let end = layout::after_prefix(u64::from(user));
+    view.scan(tier, Family::Inbox, &from, &end, &mut |key, _| {
+        found.extend(layout::seq_of(key));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+#[test]
+fn a_log_is_walked_newest_first_over_memtables_and_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    for seq in 1..=3 {
+        put(&backend, 7, seq);
+        put(&backend, 8, seq + 100);
+        // 1 ends in a table below, 2 in a table above, 3 stays in the memtable.
+        if seq < 3 {
+            backend.settle().unwrap();
+        }
+    }
+    let view = backend.view();
+    assert_eq!(seqs(&*view, Tier::All, 7).unwrap(), [3, 2, 1]);
+    assert_eq!(seqs(&*view, Tier::All, 8).unwrap(), [103, 102, 101]);
+    assert_eq!(seqs(&*view, Tier::All, 9).unwrap(), []);
+}
+
+/// Why logs are kept newest first: in a memtable hashed by prefix, seeking the last row at or
+/// below a key finds nothing when there is none above it.
+#[test]
+fn a_hashed_memtable_cannot_be_sought_backwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    put(&backend, 7, 1);
+    let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(true);
+    let family = backend.inner.family(Family::Inbox);
+    let mut rows = backend.inner.db.raw_iterator_cf_opt(family, options);
+    rows.seek(layout::inbox_key(UserId(7), u64::MAX));
+    assert!(rows.valid());
+    rows.seek_for_prev(layout::inbox_key(UserId(7), 0));
+    assert!(!rows.valid(), "it can now: logs could be kept oldest first");
+}
+
+#[test]
+fn a_view_shows_what_was_there_and_outlives_its_backend() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    put(&backend, 7, 1);
+    let before = backend.view();
+    put(&backend, 7, 2);
+    let after = backend.view();
+    drop(backend);
+    assert_eq!(seqs(&*before, Tier::All, 7).unwrap(), [1]);
+    drop(before);
+    assert_eq!(
+        std::thread::spawn(move || seqs(&*after, Tier::All, 7)).join().unwrap().unwrap(),
+        [2, 1]
+    );
+    // All views are gone, so the database is closed and its lock free.
+    open(directory.path());
+}
+
+#[test]
+fn a_read_confined_to_memory_does_not_touch_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    put(&backend, 7, 1);
+    assert_eq!(seqs(&*backend.view(), Tier::Memory, 7).unwrap(), [1]);
+    backend.settle().unwrap();
+    drop(backend);
+    let backend = open(directory.path());
+    let view = backend.view();
+    assert_eq!(seqs(&*view, Tier::Memory, 7), Err(ReadError::Incomplete));
+    let key = layout::inbox_key(UserId(7), 1);
+    let got = view.get(Tier::Memory, Family::Inbox, &key, &mut |_| ());
+    assert_eq!(got, Err(ReadError::Incomplete));
+    // Once read it is in the cache.
+    assert_eq!(seqs(&*view, Tier::All, 7).unwrap(), [1]);
+    assert_eq!(seqs(&*view, Tier::Memory, 7).unwrap(), [1]);
+    assert!(backend.memory().block_cache > 0 && backend.memory().memtables > 0);
+}
+
+#[test]
+fn a_second_opening_is_told_who_is_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path());
+    let second = RocksBackend::open(&settings(directory.path()));
+    assert!(matches!(second, Err(OpenError::Locked(path)) if path == directory.path()));
+    drop(first);
+    open(directory.path());
+}
+
+#[test]
+fn a_directory_without_rights_is_told_so() {
+    // Root may write anywhere.
+    // SAFETY: the call only reads.
+    if unsafe { libc::geteuid() } == 0 {
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(matches!(file_error(Path::new("/x"), &error), OpenError::NoPermission(_)));
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    let refused = RocksBackend::open(&settings(directory.path()));
+    assert!(matches!(refused, Err(OpenError::NoPermission(_))));
+}
+
+#[test]
+fn another_format_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    let mut rows = Rows::default();
+    rows.put(Family::Meta, &MetaKey::Format.bytes(), |out| {
+        out.extend_from_slice(&9u32.to_le_bytes())
+    });
+    backend.write(&rows).unwrap();
+    drop(backend);
+    let refused = crate::Store::open(settings(directory.path()));
+    let Err(error @ OpenError::UnknownFormat { found: 9, known: layout::FORMAT }) = refused else {
+        panic!("opened");
+    };
+    assert!(error.to_string().contains("format 9"));
+}
+
+#[test]
+fn a_mark_makes_the_next_opening_read_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    for seq in 1..=2_000 {
+        put(&backend, 7, seq);
+    }
+    backend.settle().unwrap();
+    backend.suspect("a test");
+    drop(backend);
+    let mark = directory.path().join("suspect");
+    // Whole: the mark goes.
+    drop(open(directory.path()));
+    assert!(!mark.exists());
+    // A block rots. Without a mark nobody looks; with one it is found.
+    let tables =
+        fs::read_dir(directory.path().join("store")).unwrap().map(|file| file.unwrap().path());
+    let largest = tables
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    let table = OpenOptions::new().write(true).open(&largest).unwrap();
+    table.write_all_at(&[0xAB; 64], 100).unwrap();
+    drop(open(directory.path()));
+    fs::write(&mark, "a test").unwrap();
+    let refused = RocksBackend::open(&settings(directory.path()));
+    assert!(matches!(refused, Err(OpenError::Corrupt(_))));
+    assert!(mark.exists(), "the next opening looks again");
+}
+
+#[test]
+fn the_disk_tells_its_room() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(free_bytes(directory.path()).unwrap() > 0);
+    assert_eq!(free_bytes(&directory.path().join("nowhere")), None);
+}

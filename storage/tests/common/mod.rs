@@ -2,7 +2,9 @@
 //! short words, and a backend that fails as it is told.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod checker;
 pub mod faults;
+pub mod random;
 
 use starling_codec::{
     Accepted, Announcement, Answer, Append, Command, ConversationId, Cursor, Delivery, DeviceId,
