@@ -6,8 +6,10 @@ use rocksdb::{
     Options, SliceTransform,
 };
 
-/// Buckets of a hashed memtable: 2 MiB of pointers each. More users than this share buckets.
-const BUCKETS: usize = 256 * 1_024;
+/// Most buckets of a hashed memtable: 2 MiB of pointers. More users than this share buckets.
+const MAX_BUCKETS: usize = 256 * 1_024;
+/// The buckets count as memory of their memtable: with too many, an empty one would be full.
+const MEMTABLE_BYTES_PER_BUCKET: usize = 128;
 
 /// Of the whole database.
 pub fn database(settings: &StoreSettings) -> Options {
@@ -50,9 +52,8 @@ pub fn family(spec: &FamilySpec, settings: &StoreSettings, cache: &Cache) -> Opt
     options.set_block_based_table_factory(&tables);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    options.set_write_buffer_size(
-        (settings.memtable_bytes * spec.memtable_percent / 100).max(1 << 20),
-    );
+    let memtable_bytes = (settings.memtable_bytes * spec.memtable_percent / 100).max(1 << 20);
+    options.set_write_buffer_size(memtable_bytes);
     options.set_max_write_buffer_number(3);
     options.set_level_compaction_dynamic_level_bytes(true);
     if spec.prefix_bytes > 0 {
@@ -60,7 +61,7 @@ pub fn family(spec: &FamilySpec, settings: &StoreSettings, cache: &Cache) -> Opt
     }
     if spec.log {
         options.set_memtable_factory(MemtableFactory::HashSkipList {
-            bucket_count: BUCKETS,
+            bucket_count: (memtable_bytes / MEMTABLE_BYTES_PER_BUCKET).min(MAX_BUCKETS),
             height: 4,
             branching_factor: 4,
         });
