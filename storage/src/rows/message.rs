@@ -63,7 +63,7 @@ impl<'a> MessageRow<'a> {
     }
 
     /// The message as clients get it; the nonce is for the sender's own inbox alone.
-    pub fn to_wire(&self, conversation: ConversationId, seq: u64, nonce: u64) -> wire::Message {
+    pub fn to_wire(self, conversation: ConversationId, seq: u64, nonce: u64) -> wire::Message {
         wire::Message {
             conversation: conversation.0,
             seq,
