@@ -98,6 +98,8 @@ pub(crate) struct Activity {
     written: usize,
     /// Messages sent that are to be told as delivered once the cursor passes them, ascending.
     pub(crate) marks: VecDeque<Mark>,
+    /// How many of the first marks were already reduced to one a conversation.
+    pub(crate) reduced_marks: usize,
 }
 
 /// A message of someone else in the inbox.
@@ -226,6 +228,7 @@ impl Slab {
             activity.output.clear();
             activity.written = 0;
             activity.marks.clear();
+            activity.reduced_marks = 0;
             self.pool(activity);
         }
     }

@@ -238,7 +238,7 @@ impl Engine {
         if !self.effects.is_empty() || !self.dirty.is_empty() || self.outlet.has_work() {
             return Some(0);
         }
-        let cursors = self.receipts.due_ms().filter(|_| self.credits > 0);
+        let cursors = self.receipts.due_ms().filter(|_| self.may_submit().is_ok());
         let timers = (!self.wheel.is_idle())
             .then(|| self.start_ms + (u64::from(self.wheel.tick()) + 1) * TICK_MS);
         cursors.into_iter().chain(timers).min()
@@ -296,12 +296,16 @@ impl Engine {
         (now.mono_ms.saturating_sub(self.start_ms) / TICK_MS) as u32
     }
 
+    /// Whether there is a credit for a command, or why not.
+    fn may_submit(&self) -> Result<(), ErrorCode> {
+        let short = (self.credits == 0).then_some(ErrorCode::Overload);
+        self.refusing.or(short).map_or(Ok(()), Err)
+    }
+
     /// Takes a credit for a command, or says why there is none.
     pub(crate) fn take_credit(&mut self) -> Result<(), ErrorCode> {
-        if let Some(code) = self.draining.or(self.refusing) {
-            return Err(code);
-        }
-        self.credits = self.credits.checked_sub(1).ok_or(ErrorCode::Overload)?;
+        self.may_submit()?;
+        self.credits -= 1;
         self.counters.credits_low = self.counters.credits_low.min(self.credits.into());
         Ok(())
     }

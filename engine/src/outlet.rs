@@ -7,7 +7,6 @@ use crate::{
     Engine, Now,
     connection::{Mark, NONE},
     output::MAX_UNSENT_BYTES,
-    receipts::MAX_MARKS,
     waiting::{Reply, Waiting},
 };
 use prost::{
@@ -25,6 +24,8 @@ use std::collections::VecDeque;
 const FRAME_BYTES: usize = 16 * 1024;
 /// No event is larger.
 const MAX_EVENT_BYTES: usize = MAX_CONTENT_BYTES + 1024;
+/// Most events that are written at once.
+const MAX_RUN_EVENTS: usize = 1_024;
 /// Most events of one read.
 const READ_EVENTS: usize = 256;
 
@@ -132,7 +133,17 @@ impl Engine {
         }
     }
 
+    /// Gives a session what it lacks and may get, or asks the view for it.
     fn let_out_to(&mut self, number: u32) {
+        self.write_or_read(number);
+        let head = |user| self.users.get(user).map_or(0, |entry| entry.head().seq);
+        let behind = self.slots.live(number).is_some_and(|live| live.sent < head(live.user));
+        if let Some(live) = self.slots.live_mut(number) {
+            live.behind = behind;
+        }
+    }
+
+    fn write_or_read(&mut self, number: u32) {
         let Some(live) = self.slots.live(number) else { return };
         let Some(entry) = self.users.get(live.user) else { return };
         if live.asking || live.sent >= entry.head().seq {
@@ -157,12 +168,13 @@ impl Engine {
     fn room(&self, number: u32) -> Option<(usize, usize)> {
         let live = self.slots.live(number)?;
         let activity = self.slots.at(number).activity.as_ref();
-        let (unsent, marks) =
-            activity.map_or((0, 0), |activity| (activity.unsent().len(), activity.marks.len()));
+        let (unsent, marks) = activity.map_or((0, usize::MAX), |activity| {
+            (activity.unsent().len(), activity.mark_room(live.cursor_seq))
+        });
         // One event of any size fits an empty output.
         let output = if unsent == 0 { MAX_EVENT_BYTES } else { MAX_UNSENT_BYTES };
         let bytes = live.byte_room().min(output.saturating_sub(unsent));
-        let events = live.event_room().min(MAX_MARKS.saturating_sub(marks));
+        let events = live.event_room().min(marks).min(MAX_RUN_EVENTS);
         (bytes > 0 && events > 0).then_some((bytes, events))
     }
 
@@ -319,8 +331,14 @@ impl Engine {
         // What was never sent cannot have been applied.
         let seq = cursor.seq.min(live.sent);
         if live.advance(Place::new(seq, cursor.epoch.min(head.epoch))) {
+            let (behind, cursor_seq) = (live.behind, live.cursor_seq);
+            if let Some(activity) = &mut self.slots.at_mut(number).activity {
+                activity.reduce_marks(cursor_seq);
+            }
             self.store_cursor_soon(now, number);
-            self.await_outlet(number);
+            if behind {
+                self.await_outlet(number);
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::{Effect, Engine, Now, RETRY_AFTER_MS, connection::State, phase::Phase, wheel::TICK_MS};
 use prost::Message;
 use starling_codec::{
-    ErrorCode, Kind, append_frame,
+    Blame, ErrorCode, Kind, append_frame,
     limits::{MAX_HEARTBEAT_S, OPENING_TIMEOUT_MS, SILENCE_HALF_HEARTBEATS},
     wire,
 };
@@ -42,7 +42,7 @@ impl Engine {
         // Who takes what it is sent is there.
         slot.heard = tick;
         let ends = matches!(slot.state, State::Closing { .. });
-        let session = matches!(slot.state, State::Live(_));
+        let behind = matches!(&slot.state, State::Live(live) if live.behind);
         let (stopped, unsent) = (slot.stopped, self.slots.unsent(number).len());
         self.slots.settle(number);
         if ends && unsent == 0 {
@@ -51,7 +51,7 @@ impl Engine {
         if stopped && unsent <= MAX_UNSENT_BYTES {
             self.resume(now, number);
         }
-        if session {
+        if behind {
             self.await_outlet(number);
         }
     }
@@ -79,10 +79,8 @@ impl Engine {
 
     /// Says why, and closes.
     pub(crate) fn close(&mut self, now: Now, number: u32, code: ErrorCode) {
-        let retry_after_ms = match code {
-            ErrorCode::Overload | ErrorCode::Draining | ErrorCode::UnknownOutcome => RETRY_AFTER_MS,
-            _ => 0,
-        };
+        let ours = matches!(code.blame(), Blame::Overload | Blame::Server);
+        let retry_after_ms = if ours { RETRY_AFTER_MS } else { 0 };
         let close = wire::Close { code: code as u32, retry_after_ms, ..Default::default() };
         self.close_with(now, number, code, &close);
     }

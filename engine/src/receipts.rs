@@ -5,20 +5,20 @@
 
 use crate::{
     Engine, Now,
-    connection::Mark,
+    connection::{Activity, Mark},
     outlet,
     waiting::{Reply, Waiting},
 };
-use starling_codec::{
-    Answer, Command, ConversationId, Place, Query, Ticket, UserId, limits::ACK_EVERY_MS,
-};
-use std::collections::VecDeque;
+use starling_codec::{Answer, Command, Place, Query, Ticket, UserId, limits::ACK_EVERY_MS};
+use std::{cmp::Reverse, collections::VecDeque};
 
-/// Most marks that sending adds to a session's: with that many messages not passed, it gets no
+/// Most marks of messages that were sent and not acknowledged: with that many, a session gets no
 /// more events until it acknowledges some.
-pub(crate) const MAX_MARKS: usize = 1_024;
-/// With so many marks, those that the cursor has passed are folded.
-const FOLD_MARKS: usize = MAX_MARKS / 2;
+const MAX_OPEN_MARKS: usize = 1_024;
+/// Most marks in all: with that many, a session gets no more events until its cursor is stored.
+const MAX_MARKS: usize = 4 * MAX_OPEN_MARKS;
+/// So many acknowledged marks are reduced to one a conversation.
+const REDUCED_MARKS: usize = 64;
 /// Most cursors of closed connections that wait for a credit. What finds no room is brought again
 /// by the next HELLO.
 const MAX_LATE: usize = 4_096;
@@ -42,21 +42,39 @@ impl Receipts {
     }
 }
 
+impl Activity {
+    /// For how many more messages there is room for a mark.
+    pub(crate) fn mark_room(&self, cursor_seq: u64) -> usize {
+        let passed = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
+        let open = self.marks.len() - passed;
+        MAX_OPEN_MARKS.saturating_sub(open).min(MAX_MARKS.saturating_sub(self.marks.len()))
+    }
+
+    /// Reduces the marks up to the cursor to one a conversation, when that is worth it.
+    pub(crate) fn reduce_marks(&mut self, cursor_seq: u64) {
+        let passed = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
+        // Twice as many as last time, so that each is looked at a few times at most.
+        if passed >= REDUCED_MARKS + 2 * self.reduced_marks {
+            self.replace_front(passed, Vec::new());
+        }
+    }
+
+    /// Adds `more` to the first `count` marks, and keeps of each conversation the highest.
+    fn replace_front(&mut self, count: usize, more: Vec<Mark>) {
+        let mut front: Vec<Mark> = self.marks.drain(..count).chain(more).collect();
+        keep_highest(&mut front);
+        self.reduced_marks = front.len();
+        front.into_iter().rev().for_each(|mark| self.marks.push_front(mark));
+    }
+}
+
 impl Engine {
-    /// The cursor of the session on `number` has moved.
     pub(crate) fn store_cursor_soon(&mut self, now: Now, number: u32) {
         let ticket = self.slots.ticket(number);
-        let Some(live) = self.slots.live_mut(number) else { return };
-        let cursor_seq = live.cursor().seq;
-        if !std::mem::replace(&mut live.cursor_waits, true) {
-            self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
-        }
-        // Marks hold back what a device may get, so a quick reader's must not pile up until its
-        // cursor is stored.
-        if let Some(activity) = &mut self.slots.at_mut(number).activity
-            && activity.marks.len() >= FOLD_MARKS
+        if let Some(live) = self.slots.live_mut(number)
+            && !std::mem::replace(&mut live.cursor_waits, true)
         {
-            fold_marks(&mut activity.marks, cursor_seq);
+            self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
         }
     }
 
@@ -83,9 +101,14 @@ impl Engine {
             if regaining {
                 // Its watermarks are not all known yet.
                 self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
-            } else if let Some(command) = self.take_cursor(now, number) {
-                self.submit(self.waiting.nobody(), command);
-                // It may have been held back by its marks.
+                continue;
+            }
+            match self.take_cursor(now, number) {
+                Some(command) => self.submit(self.waiting.nobody(), command),
+                None => self.credits += 1,
+            }
+            // There is room for marks again.
+            if self.slots.live(number).is_some_and(|live| live.behind) {
                 self.await_outlet(number);
             }
         }
@@ -99,19 +122,15 @@ impl Engine {
         let entry = self.users.get_mut(user)?;
         let passed = entry.passed_seq;
         entry.passed_seq = passed.max(cursor.seq);
-        let mut delivered = Vec::new();
+        let mut told = Vec::new();
         if let Some(activity) = &mut self.slots.at_mut(number).activity {
-            while let Some(mark) = activity.marks.front()
-                && mark.inbox_seq <= cursor.seq
-            {
-                if mark.inbox_seq > passed {
-                    delivered.push((mark.conversation, mark.seq));
-                }
-                activity.marks.pop_front();
-            }
+            let count = activity.marks.partition_point(|mark| mark.inbox_seq <= cursor.seq);
+            told.extend(activity.marks.drain(..count).filter(|mark| mark.inbox_seq > passed));
+            activity.reduced_marks = 0;
         }
         self.slots.settle(number);
-        keep_highest(&mut delivered);
+        keep_highest(&mut told);
+        let delivered = told.iter().map(|mark| (mark.conversation, mark.seq)).collect();
         Some(Command::Advance { user, device, cursor, delivered, time_ms: now.unix_ms })
     }
 
@@ -168,24 +187,11 @@ impl Engine {
             return self.close(now, number, starling_codec::ErrorCode::Internal);
         };
         let passed = self.users.get(user).map_or(0, |entry| entry.passed_seq);
-        let mut found: Vec<(ConversationId, u64)> = events
-            .iter()
-            .take_while(|event| event.seq <= until)
-            .filter_map(|event| outlet::mark(event, user, passed))
-            .map(|mark| (mark.conversation, mark.seq))
-            .collect();
+        let found = events.iter().take_while(|event| event.seq <= until);
+        let found = found.filter_map(|event| outlet::mark(event, user, passed)).collect();
         let activity = self.slots.activity(number);
-        // Those of earlier parts stand in front, as marks at `until`.
-        while let Some(mark) = activity.marks.front()
-            && mark.inbox_seq <= until
-        {
-            found.push((mark.conversation, mark.seq));
-            activity.marks.pop_front();
-        }
-        keep_highest(&mut found);
-        for &(conversation, seq) in found.iter().rev() {
-            activity.marks.push_front(Mark { inbox_seq: until, conversation, seq });
-        }
+        let before = activity.marks.partition_point(|mark| mark.inbox_seq <= until);
+        activity.replace_front(before, found);
         match events.last() {
             Some(last) if last.seq < until => self.regain(number, user, last.seq, until),
             _ => self.store_cursor_soon(now, number),
@@ -194,55 +200,49 @@ impl Engine {
     }
 }
 
-/// Of the marks up to `cursor_seq` only the last of each conversation stays: it alone tells.
-fn fold_marks(marks: &mut VecDeque<Mark>, cursor_seq: u64) {
-    let passed = marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
-    let mut last: Vec<Mark> = marks.drain(..passed).rev().collect();
-    // Stable: of one conversation the latest comes first, and that one is kept.
-    last.sort_by_key(|mark| mark.conversation);
-    last.dedup_by_key(|mark| mark.conversation);
-    last.sort_by_key(|mark| std::cmp::Reverse(mark.inbox_seq));
-    last.into_iter().for_each(|mark| marks.push_front(mark));
-}
-
-/// Of each conversation only the highest.
-fn keep_highest(delivered: &mut Vec<(ConversationId, u64)>) {
-    delivered.sort_unstable_by(|one, other| other.cmp(one));
-    delivered.dedup_by_key(|(conversation, _)| *conversation);
-    delivered.reverse();
+/// Keeps of each conversation the highest message, in the order of the inbox.
+fn keep_highest(marks: &mut Vec<Mark>) {
+    marks.sort_unstable_by_key(|mark| (mark.conversation, Reverse(mark.seq)));
+    marks.dedup_by_key(|mark| mark.conversation);
+    marks.sort_unstable_by_key(|mark| mark.inbox_seq);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_codec::ConversationId;
 
-    #[test]
-    fn of_what_was_passed_the_last_of_each_conversation_stays() {
-        let mark = |inbox_seq, conversation, seq| Mark {
-            inbox_seq,
-            conversation: ConversationId(conversation),
-            seq,
-        };
-        let mut marks = VecDeque::from([
-            mark(5, 2, 1),
-            mark(6, 1, 7),
-            mark(7, 2, 2),
-            mark(9, 1, 8),
-            mark(10, 2, 3),
-        ]);
-        fold_marks(&mut marks, 8);
-        assert_eq!(marks, [mark(6, 1, 7), mark(7, 2, 2), mark(9, 1, 8), mark(10, 2, 3)]);
-        fold_marks(&mut marks, 10);
-        assert_eq!(marks, [mark(9, 1, 8), mark(10, 2, 3)]);
-        fold_marks(&mut marks, 3);
-        assert_eq!(marks.len(), 2);
+    fn mark(inbox_seq: u64, conversation: u64, seq: u64) -> Mark {
+        Mark { inbox_seq, conversation: ConversationId(conversation), seq }
     }
 
     #[test]
     fn the_highest_of_each_conversation_is_kept() {
-        let (one, two) = (ConversationId(1), ConversationId(2));
-        let mut delivered = vec![(two, 4), (one, 9), (two, 7), (one, 3)];
-        keep_highest(&mut delivered);
-        assert_eq!(delivered, [(one, 9), (two, 7)]);
+        let mut marks = vec![mark(1, 2, 6), mark(2, 1, 3), mark(3, 2, 7), mark(4, 1, 4)];
+        keep_highest(&mut marks);
+        assert_eq!(marks, [mark(3, 2, 7), mark(4, 1, 4)]);
+    }
+
+    #[test]
+    fn acknowledged_marks_are_reduced_and_open_ones_are_bounded() {
+        let mut activity = Activity::default();
+        for seq in 1..=100_000 {
+            if activity.mark_room(seq - 1) > 0 {
+                activity.marks.push_back(mark(seq, seq % 3, seq));
+            }
+            activity.reduce_marks(seq);
+        }
+        assert!(activity.marks.len() <= REDUCED_MARKS + 6);
+        activity.replace_front(activity.marks.len(), Vec::new());
+        let highest: Vec<u64> = activity.marks.iter().map(|mark| mark.seq).collect();
+        assert_eq!(highest, [99_998, 99_999, 100_000]);
+
+        activity.marks.clear();
+        for seq in 1..=2_000 {
+            if activity.mark_room(0) > 0 {
+                activity.marks.push_back(mark(seq, seq, seq));
+            }
+        }
+        assert_eq!(activity.marks.len(), MAX_OPEN_MARKS);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) requests: u8,
     /// How far above `refused` the highest refused number is.
     pub(crate) refused_span: u8,
+    /// Not all of the inbox was sent when the outlet last looked.
+    pub(crate) behind: bool,
     /// A read of the inbox is under way.
     pub(crate) asking: bool,
     /// What that read finds is of no use: the device wants another part.
@@ -87,6 +89,7 @@ impl Live {
             heartbeat_s: heartbeat_s as u16,
             requests: 0,
             refused_span: 0,
+            behind: false,
             asking: false,
             outdated: false,
             paging: false,

@@ -23,6 +23,12 @@ pub fn operator_key_hash() -> [u8; 32] {
     sha2::Sha256::digest(OPERATOR_KEY).into()
 }
 
+/// A stand-in for a slow hash.
+fn phc_of(password: &str) -> String {
+    use sha2::Digest;
+    format!("$quick${:x?}", &sha2::Sha256::digest(password)[..4])
+}
+
 /// One end of a TCP connection, the other end of which is on some engine.
 #[derive(Default)]
 pub struct Link {
@@ -153,6 +159,26 @@ impl World {
         self.links[link].to_server.extend_from_slice(bytes);
     }
 
+    /// Of what the peer sent, only so many bytes get through. Says how many there were.
+    pub fn limit_flight(&mut self, link: usize, bytes: usize) -> usize {
+        let all = self.links[link].to_server.len();
+        self.links[link].to_server.truncate(bytes);
+        all
+    }
+
+    /// The server dies and starts again; the store has what it had.
+    pub fn restart_engines(&mut self) {
+        let shards = self.engines.len() as u16;
+        let new = World::new(shards);
+        self.engines = new.engines;
+        for link in &mut self.links {
+            (link.ticket, link.closed) = (None, true);
+        }
+        self.submissions.clear();
+        self.reads.clear();
+        self.hops.clear();
+    }
+
     pub fn advance(&mut self, ms: u64) {
         self.now.mono_ms += ms;
         self.now.unix_ms += ms;
@@ -222,6 +248,19 @@ impl World {
         moved
     }
 
+    /// Answers the oldest question, whatever the store has by now.
+    pub fn answer_one_with(&mut self, answer: starling_codec::Answer) {
+        let (origin, _) = self.reads.pop_front().expect("a question");
+        self.engines[usize::from(origin.shard)].answered(self.now, origin.key, answer);
+    }
+
+    /// Answers the oldest question.
+    pub fn answer_one(&mut self) {
+        let (origin, query) = self.reads.pop_front().expect("a question");
+        let answer = self.store.read(&query);
+        self.engines[usize::from(origin.shard)].answered(self.now, origin.key, answer);
+    }
+
     pub fn commit(&mut self) -> bool {
         let count = self.submissions.len().min(self.batch);
         let mut deliveries = BTreeMap::new();
@@ -264,11 +303,9 @@ impl World {
                 Effect::Hop(to, hop) => self.hops.push_back((to, hop)),
                 Effect::Hash(origin, work) => {
                     let done = match work {
-                        HashWork::Make { password } => {
-                            HashDone::Made(format!("hash of {}", password.reveal()))
-                        }
+                        HashWork::Make { password } => HashDone::Made(phc_of(password.reveal())),
                         HashWork::Verify { password, phc, .. } => {
-                            let right = phc == Some(format!("hash of {}", password.reveal()));
+                            let right = phc == Some(phc_of(password.reveal()));
                             if right { HashDone::Right } else { HashDone::Wrong }
                         }
                     };

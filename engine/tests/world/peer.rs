@@ -87,6 +87,7 @@ impl Peer {
     pub fn connect(&mut self, world: &mut World) {
         if let Some(link) = self.link.take() {
             world.cut(link);
+            world.links[link].to_peer.clear();
         }
         (self.welcome, self.close, self.go_back) = (None, None, false);
         let link = world.connect();
@@ -137,11 +138,13 @@ impl Peer {
         world.send(self.link.expect("connected"), &bytes);
     }
 
-    /// Looks at what came, and answers.
-    pub fn look(&mut self, world: &mut World) {
-        let Some(link) = self.link else { return };
+    /// Looks at what came, and answers. Says how many frames that were.
+    pub fn look(&mut self, world: &mut World) -> usize {
+        let Some(link) = self.link else { return 0 };
         let before = self.cursor.seq;
-        for (kind, body) in world.frames(link) {
+        let frames = world.frames(link);
+        let count = frames.len();
+        for (kind, body) in frames {
             match kind {
                 Kind::Welcome => {
                     let welcome = wire::Welcome::decode(&body[..]).unwrap();
@@ -183,6 +186,7 @@ impl Peer {
         if self.acks && self.cursor.seq > before {
             self.frame(world, Kind::Ack, &wire::Ack { cursor: Some(self.cursor) });
         }
+        count
     }
 
     /// Repeats, in order, what was refused retryably.
@@ -222,12 +226,8 @@ impl Peer {
 pub fn talk(world: &mut World, peers: &mut [&mut Peer]) {
     loop {
         world.run();
-        let before: usize = world.links.iter().map(|link| link.to_peer.len()).sum();
-        for peer in peers.iter_mut() {
-            peer.look(world);
-        }
-        if before == 0 {
-            world.run();
+        let frames: usize = peers.iter_mut().map(|peer| peer.look(world)).sum();
+        if frames == 0 {
             return;
         }
     }
