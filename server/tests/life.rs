@@ -95,6 +95,21 @@ fn one_connection_more_is_told_overload_and_the_others_stay() {
     server.end();
 }
 
+/// Started right after `kill -9` it once said that its port was in use: the rings of the one that
+/// was killed still held the listeners.
+#[test]
+fn killed_and_started_anew_at_once_it_gets_its_port_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start_in(data.path(), &["--shards", "2"]);
+    let address = server.address.to_string();
+    for _ in 0..10 {
+        server.kill();
+        server = Server::start_in(data.path(), &["--shards", "2", "--listen", &address]);
+        assert_eq!(server.address.to_string(), address);
+    }
+    server.end();
+}
+
 /// Accepting pauses, nothing spins, nobody who is there is harmed, and it goes on by itself.
 #[test]
 fn without_descriptors_accepting_pauses() {

@@ -3,11 +3,19 @@
 
 use crate::failure::Failure;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{io, net::SocketAddr, os::fd::OwnedFd};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 /// Connections that may wait to be accepted, for each listener; the system's
 /// net.core.somaxconn may allow fewer.
 const BACKLOG: i32 = 4_096;
+/// How long an address may stay in use by a server that is gone: its rings are torn down after
+/// the process has been reaped, and until then they hold the listeners.
+const LEFTOVER: Duration = Duration::from_secs(2);
 
 /// Listens on `address`, as often as there are shards. Returns the address with the port that
 /// was taken if it named port 0.
@@ -20,7 +28,7 @@ pub fn listen(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Owned
         _ => Failure::Listen { listen: address, error },
     };
     // Sockets that share a port let any process of this user join, so ask first without sharing.
-    drop(bind(address, false).map_err(failed)?);
+    drop(bind_when_free(address).map_err(failed)?);
     let first = bind(address, true).map_err(failed)?;
     // A bound TCP socket has an address of the Internet.
     let bound = first.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
@@ -32,6 +40,18 @@ pub fn listen(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Owned
         socket.listen(BACKLOG).map_err(failed)?;
     }
     Ok((bound, sockets.into_iter().map(OwnedFd::from).collect()))
+}
+
+fn bind_when_free(address: SocketAddr) -> io::Result<Socket> {
+    let until = Instant::now() + LEFTOVER;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
