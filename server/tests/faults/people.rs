@@ -1,0 +1,318 @@
+//! People with devices that run the real client, and what must be true of them in the end.
+
+use crate::common::PATIENCE;
+use starling_client::{
+    Change, Client, ClientSettings, EntryState, Event, Identity, MemoryStore, Outgoing, Page, Peer,
+    Receipt, RequestError, Saved, Store, StoreError, account, text_of,
+};
+use starling_codec::{
+    ConversationId, DeviceId, Epoch, Nonce, Place, UserId,
+    wire::{self, Class, event::Kind},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+pub const PASSWORD: &str = "correct horse";
+
+/// A store that the test looks into while a client holds it.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<MemoryStore>>);
+
+impl Shared {
+    fn with_identity(identity: Identity) -> Shared {
+        Shared(Arc::new(Mutex::new(MemoryStore::with_identity(identity))))
+    }
+
+    pub fn events(&self) -> BTreeMap<u64, wire::Event> {
+        self.0.lock().unwrap().events().clone()
+    }
+
+    pub fn cursor(&self) -> Place {
+        self.0.lock().unwrap().saved().cursor
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.0.lock().unwrap().saved().epoch
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.0.lock().unwrap().saved().identity.clone().expect("logged in")
+    }
+}
+
+impl Store for Shared {
+    fn load(&mut self) -> Result<Saved, StoreError> {
+        self.0.lock().unwrap().load()
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        self.0.lock().unwrap().commit(changes)
+    }
+
+    fn own_above(
+        &mut self,
+        place: Place,
+        user: UserId,
+        device: DeviceId,
+    ) -> Result<Vec<wire::Message>, StoreError> {
+        self.0.lock().unwrap().own_above(place, user, device)
+    }
+}
+
+/// What a device's client told its app.
+#[derive(Debug, Default)]
+pub struct News {
+    pub receipts: HashMap<Nonce, Receipt>,
+    pub refused: Vec<String>,
+    pub rewinds: usize,
+    /// Codes of refusals that ended a connection.
+    pub offline_for: Vec<String>,
+    pub stopped: Option<String>,
+}
+
+/// A device that is always connected when it can be.
+pub struct Device {
+    pub store: Shared,
+    pub client: Client,
+    pub news: Arc<Mutex<News>>,
+}
+
+impl Device {
+    pub fn start(server: &str, store: Shared) -> Device {
+        let (client, mut events) =
+            Client::start(server, store.clone(), ClientSettings::default()).unwrap();
+        let news = Arc::new(Mutex::new(News::default()));
+        let told = news.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                let mut news = told.lock().unwrap();
+                match event {
+                    Event::Sent { nonce, receipt } => {
+                        news.receipts.insert(nonce, receipt);
+                    }
+                    Event::Refused { refusal, .. } => news.refused.push(refusal.to_string()),
+                    Event::Rewound(_) => news.rewinds += 1,
+                    Event::Offline { why: Some(why), .. } => {
+                        news.offline_for.push(why.name().to_owned());
+                    }
+                    Event::Stopped(reason) => news.stopped = Some(reason.to_string()),
+                    _ => {}
+                }
+            }
+        });
+        Device { store, client, news }
+    }
+
+    pub fn user(&self) -> UserId {
+        self.store.identity().user
+    }
+
+    /// Messages, oldest first, as (sender, text).
+    pub fn texts(&self) -> Vec<(UserId, String)> {
+        let messages = messages_of(&self.store.events());
+        messages.iter().map(|message| (UserId(message.sender), text_in(message))).collect()
+    }
+}
+
+/// A user with devices, and one more device that is used to look at what the server has.
+pub struct Person {
+    pub user: UserId,
+    pub devices: Vec<Device>,
+    witness: Identity,
+}
+
+impl Person {
+    pub async fn new(server: &str, name: &str, devices: usize) -> Person {
+        let mut store = MemoryStore::new();
+        let witness = account::register(server, &mut store, name, PASSWORD).await.unwrap();
+        let mut person = Person { user: witness.user, devices: Vec::new(), witness };
+        for _ in 0..devices {
+            let mut store = Shared::default();
+            account::login(server, &mut store, name, PASSWORD).await.unwrap();
+            person.devices.push(Device::start(server, store));
+        }
+        person
+    }
+
+    /// Her inbox as a device sees it that knew nothing.
+    pub async fn inbox(&self, server: &str) -> BTreeMap<u64, wire::Event> {
+        self.look(server).await.events()
+    }
+
+    async fn look(&self, server: &str) -> Shared {
+        let store = Shared::with_identity(self.witness.clone());
+        let settings = ClientSettings::default();
+        let (client, mut events) = Client::connect(server, store.clone(), settings).await.unwrap();
+        let mut head = None;
+        while head.is_none_or(|head| store.cursor() < head) {
+            let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event");
+            if let Event::Online(welcomed) = event.expect("a session") {
+                head = Some(welcomed.head);
+            }
+        }
+        client.close().await;
+        store
+    }
+
+    /// Waits until the server that runs now has welcomed all devices, and posts anew what then
+    /// went back to the app, until all is acknowledged.
+    pub async fn settle(&self, server: &str) {
+        let epoch = self.look(server).await.epoch();
+        for device in &self.devices {
+            let until = Instant::now() + PATIENCE;
+            while device.store.epoch() != epoch {
+                assert!(Instant::now() < until, "{:?}", device.news.lock().unwrap());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            loop {
+                within("all is acknowledged", device.client.flushed()).await;
+                let outbox = device.client.outbox().await;
+                let unsent: Vec<_> = outbox
+                    .into_iter()
+                    .filter(|entry| matches!(entry.state, EntryState::Unsent(_)))
+                    .collect();
+                if unsent.is_empty() {
+                    break;
+                }
+                for entry in unsent {
+                    device.client.discard(entry.nonce).await;
+                    device.client.post(entry.message).await.unwrap();
+                }
+            }
+            let news = device.news.lock().unwrap();
+            assert_eq!((news.refused.len(), &news.stopped), (0, &None), "{news:?}");
+        }
+    }
+}
+
+/// What the server has, taken when every device had the same.
+pub struct Truth {
+    pub inboxes: HashMap<UserId, BTreeMap<u64, wire::Event>>,
+}
+
+impl Truth {
+    /// Waits until each device has what the server has, event by event, and checks that inboxes
+    /// are dense and that they and the histories tell the same.
+    pub async fn of(server: &str, people: &[Person]) -> Truth {
+        let mut inboxes = HashMap::new();
+        for person in people {
+            let until = Instant::now() + PATIENCE;
+            let inbox = loop {
+                let inbox = person.inbox(server).await;
+                let others = person.devices.iter().map(|device| device.store.events());
+                let other = others.enumerate().find(|(_, events)| *events != inbox);
+                let Some((index, events)) = other else { break inbox };
+                assert!(
+                    Instant::now() < until,
+                    "device {index} of {} differs: {}",
+                    person.user,
+                    difference(&events, &inbox)
+                );
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            assert!((1..).zip(inbox.keys()).all(|(seq, found)| seq == *found), "a hole");
+            let epochs: Vec<u32> = inbox.values().map(|event| event.epoch).collect();
+            assert!(epochs.is_sorted(), "epochs go back");
+            inboxes.insert(person.user, inbox);
+        }
+        let truth = Truth { inboxes };
+        truth.check_histories(people).await;
+        truth
+    }
+
+    async fn check_histories(&self, people: &[Person]) {
+        for person in people {
+            let mut by_conversation: HashMap<u64, Vec<wire::Message>> = HashMap::new();
+            for mut message in messages_of(&self.inboxes[&person.user]) {
+                message.nonce = 0;
+                by_conversation.entry(message.conversation).or_default().push(message);
+            }
+            for (conversation, messages) in by_conversation {
+                let of = Peer::Conversation(ConversationId(conversation));
+                let history = history(&person.devices[0].client, of).await;
+                assert_eq!(messages.len(), history.len(), "{of:?}");
+                assert!(messages == history, "history and inbox of {} differ", person.user);
+                assert!((1..).zip(&history).all(|(seq, message)| message.seq == seq), "a hole");
+            }
+        }
+    }
+
+    /// The message of a receipt stands where the receipt says, in the sender's inbox, and once in
+    /// the other's.
+    pub fn holds(&self, sender: UserId, receipt: &Receipt) -> bool {
+        let inbox = &self.inboxes[&sender];
+        let Some(event) = inbox.get(&receipt.place.seq) else { return false };
+        let Some(Kind::Message(message)) = &event.kind else { return false };
+        let other = receipt.conversation.peer_of(sender).expect("a direct conversation");
+        let there = messages_of(&self.inboxes[&other]);
+        event.epoch == receipt.place.epoch.0
+            && message.id == receipt.id.0
+            && message.seq == receipt.seq
+            && there.iter().filter(|found| found.id == message.id).count() == 1
+    }
+
+    /// How often each text stands in a user's inbox.
+    pub fn count_texts(&self, user: UserId) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for message in messages_of(&self.inboxes[&user]) {
+            *counts.entry(text_in(&message)).or_default() += 1;
+        }
+        counts
+    }
+}
+
+async fn history(client: &Client, of: Peer) -> Vec<wire::Message> {
+    let (mut messages, mut page) = (Vec::new(), Page::Newest);
+    loop {
+        let found = match within("history", client.history(of, page, 200)).await {
+            Ok(found) => found,
+            // The connection may still be on its way back.
+            Err(RequestError::Lost) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        if let Some(first) = found.messages.first() {
+            page = Page::Before(first.seq);
+        }
+        messages.splice(0..0, found.messages);
+        if !found.more {
+            return messages;
+        }
+    }
+}
+
+pub fn messages_of(inbox: &BTreeMap<u64, wire::Event>) -> Vec<wire::Message> {
+    let message = |event: &wire::Event| match &event.kind {
+        Some(Kind::Message(message)) => Some(message.clone()),
+        _ => None,
+    };
+    inbox.values().filter_map(message).collect()
+}
+
+pub fn text_in(message: &wire::Message) -> String {
+    text_of(&message.content).expect("a text")
+}
+
+pub fn text(to: UserId, text: &str, class: Class) -> Outgoing {
+    Outgoing { class, ..Outgoing::text(Peer::User(to), text) }
+}
+
+/// Waits for what must come, however busy the machine is.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not: {what}"))
+}
+
+fn difference(device: &BTreeMap<u64, wire::Event>, server: &BTreeMap<u64, wire::Event>) -> String {
+    let seqs = device.keys().chain(server.keys());
+    let first = seqs.filter(|seq| device.get(seq) != server.get(seq)).min();
+    let first = first.expect("a difference");
+    format!(
+        "first at {first}: device {:?}, server {:?} (of {} and {})",
+        device.get(first),
+        server.get(first),
+        device.len(),
+        server.len()
+    )
+}
