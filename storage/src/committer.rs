@@ -65,6 +65,8 @@ pub struct Committer {
     pub aged: Instant,
     pub looked_at_disk: Option<Instant>,
     pub room: bool,
+    /// The announcer was told that there is nothing to do.
+    pub rested: bool,
 }
 
 /// A batch in the log.
@@ -109,6 +111,10 @@ impl Committer {
             } else {
                 let worth = if may_write { worth } else { usize::MAX };
                 let remembers = self.sequencer.hot() != (0, 0);
+                if !remembers && self.written.is_empty() && !self.rested {
+                    self.rested = true;
+                    self.announcer.resting();
+                }
                 self.mailbox.sleep(worth, if remembers { AGE_EVERY } else { IDLE });
             }
         }
@@ -122,6 +128,7 @@ impl Committer {
 
     /// Takes what waits, sequences it and writes it.
     fn batch(&mut self) -> Result<(), Poison> {
+        self.rested = false;
         let mut bytes = 0;
         while self.commands.len() < self.settings.max_batch_commands && bytes < MAX_BATCH_BYTES {
             let Some(submission) = self.mailbox.pop() else { break };

@@ -29,6 +29,10 @@ pub trait Announcer: Send + 'static {
     /// One commit, in log order, after the view shows it.
     fn announce(&mut self, announcement: Announcement);
 
+    /// The committer has done all there was, remembers nothing, and goes to sleep: told once
+    /// after each time that it worked, so that its thread can give memory back.
+    fn resting(&mut self) {}
+
     /// The store is poisoned: no commit will be announced any more. What waited was told
     /// UNKNOWN_OUTCOME before, and so is what is still submitted. The process should exit, not 0,
     /// within 5 s.
@@ -128,6 +132,7 @@ impl Store {
             commands: Vec::new(),
             aged: Instant::now(),
             looked_at_disk: None,
+            rested: false,
             room: true,
         };
         let committer =

@@ -44,6 +44,10 @@ impl Announcer for MeshAnnouncer {
         }
     }
 
+    fn resting(&mut self) {
+        crate::memory::give_back_of_thread();
+    }
+
     fn poisoned(&mut self, reason: &str) {
         // Only a process that is ending no longer listens.
         let _ = self.alarm.send(reason.to_owned());
