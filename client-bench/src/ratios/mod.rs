@@ -76,13 +76,18 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
         quiet: plan.quiet,
     };
     let mut samples = vec![Vec::new(); goals.len()];
-    for round in 0..plan.rounds {
-        for (goal, samples) in goals.iter().zip(&mut samples) {
-            let ratio = bench
-                .measure(goal)
-                .with_context(|| format!("{} in round {}", goal.name(), round + 1))?;
-            eprintln!("round {}: {} {ratio:.2} {}", round + 1, goal.name(), goal.unit);
-            samples.push(ratio);
+    for round in 1..=plan.rounds {
+        let mut index = 0;
+        // Goals of one measurement stand side by side.
+        for group in goals.chunk_by(|one, other| one.what == other.what) {
+            let name = group[0].name();
+            let figures =
+                bench.measure(group[0].what).with_context(|| format!("{name} in round {round}"))?;
+            for (goal, figure) in group.iter().zip(figures) {
+                eprintln!("round {round}: {} {figure:.2} {}", goal.name(), goal.unit);
+                samples[index].push(figure);
+                index += 1;
+            }
         }
     }
     let ratios: Vec<Ratio> =

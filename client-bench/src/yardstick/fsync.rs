@@ -1,4 +1,5 @@
-//! Y4: append and fdatasync, nothing else.
+//! Y4: write and fdatasync, nothing else: into a file whose blocks are there already, so that no
+//! journal of the file system is waited for, only the bytes.
 
 use crate::{
     clock::{Clock, ns},
@@ -7,7 +8,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::{fs::File, io::Write, path::Path, time::Duration};
+use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
+
+/// Room for the blocks; it is written round and round.
+const FILE_BYTES: u64 = 16 << 20;
 
 /// What syncing costs here.
 #[derive(Clone, Debug, Serialize)]
@@ -18,7 +22,7 @@ pub struct Fsync {
     pub latency: Percentiles,
 }
 
-/// Appends `bytes` to a file in `directory` and syncs it, again and again for `measured`; between
+/// Writes `bytes` to a file in `directory` and syncs it, again and again for `measured`; between
 /// two of them it waits for `pause`.
 ///
 /// # Errors
@@ -30,21 +34,25 @@ pub fn measure(
     directory: &Path,
 ) -> Result<Fsync> {
     let path = directory.join("yardstick.fsync");
-    let mut file =
-        File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    for megabyte in 0..FILE_BYTES >> 20 {
+        file.write_all_at(&vec![1; 1 << 20], megabyte << 20)?;
+    }
+    file.sync_all()?;
     let mut latencies = Latencies::default();
     let clock = Clock::start();
     let contents = Contents::new(rand::random(), 0);
     let mut block = Vec::new();
-    let mut syncs = 0;
+    let (mut syncs, mut place) = (0, 0);
     while clock.now_ns() < ns(measured) {
         block.clear();
         contents.append(syncs, bytes.max(MIN_PAYLOAD_BYTES), &mut block);
         let begun = clock.now_ns();
-        file.write_all(&block[..bytes])?;
+        file.write_all_at(&block[..bytes], place)?;
         file.sync_data()?;
         latencies.record(clock.now_ns() - begun);
         syncs += 1;
+        place = if place + 2 * bytes as u64 > FILE_BYTES { 0 } else { place + bytes as u64 };
         std::thread::sleep(pause);
     }
     let seconds = clock.now_ns() as f64 / 1e9;

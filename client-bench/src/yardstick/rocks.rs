@@ -153,10 +153,11 @@ impl Rows {
                 }
                 db.write_opt(rows, &write_options)?;
                 written += batch.bytes as f64;
+                // On the average as many bytes a sync, though batches are of all sizes.
                 if written < due {
                     continue;
                 }
-                due = written + bytes_per_sync;
+                due += bytes_per_sync;
                 syncs += 1;
                 if in_flight {
                     done.recv()??;
