@@ -408,7 +408,7 @@ impl Engine {
 
     fn open_again(&mut self, now: Now, number: u32) {
         let since = self.tick(now);
-        self.slots.at_mut(number).state = State::Fresh { since };
+        self.slots.at_mut(number).state = State::Fresh { since, known: true };
         self.rearm(number);
     }
 

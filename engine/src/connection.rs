@@ -36,9 +36,10 @@ pub(crate) enum State {
     Free {
         next: u32,
     },
-    /// An opener is expected since this tick.
+    /// An opener is expected since this tick; `known` once there was one.
     Fresh {
         since: u32,
+        known: bool,
     },
     /// What the opener started is in the engine's table of what waits.
     Checking,
@@ -310,10 +311,10 @@ mod tests {
     #[test]
     fn a_ticket_outlives_its_connection_as_the_name_of_nothing() {
         let mut slab = Slab::new(2);
-        let old = slab.insert(State::Fresh { since: 0 }, 0);
+        let old = slab.insert(State::Fresh { since: 0, known: false }, 0);
         slab.remove(old.slot);
         assert_eq!(slab.find(old), None);
-        let new = slab.insert(State::Fresh { since: 0 }, 0);
+        let new = slab.insert(State::Fresh { since: 0, known: false }, 0);
         assert_eq!(new.slot, old.slot);
         assert_eq!((slab.find(old), slab.find(new)), (None, Some(new.slot)));
         assert_eq!(slab.find(Ticket { shard: 1, ..new }), None);
@@ -324,13 +325,13 @@ mod tests {
     fn pages_are_added_as_needed_and_slots_used_again() {
         let mut slab = Slab::new(0);
         let tickets: Vec<Ticket> =
-            (0..3_000).map(|_| slab.insert(State::Fresh { since: 0 }, 0)).collect();
+            (0..3_000).map(|_| slab.insert(State::Fresh { since: 0, known: false }, 0)).collect();
         assert_eq!((slab.used(), slab.capacity()), (3_000, 3_072));
         for ticket in &tickets {
             slab.remove(ticket.slot);
         }
         for _ in 0..3_000 {
-            slab.insert(State::Fresh { since: 0 }, 0);
+            slab.insert(State::Fresh { since: 0, known: false }, 0);
         }
         assert_eq!((slab.used(), slab.capacity()), (3_000, 3_072));
     }

@@ -79,7 +79,7 @@ impl Engine {
             None => {
                 self.counters.opened += 1;
                 let since = self.tick(now);
-                Ok(self.place(now, State::Fresh { since }))
+                Ok(self.place(now, State::Fresh { since, known: false }))
             }
         }
     }

@@ -119,7 +119,7 @@ impl Engine {
                     handled
                 }
                 // What does not even begin with a known kind is not Starling's.
-                Ok(None) if phase == Phase::Opening => Handled::Close(ErrorCode::BadMagic),
+                Ok(None) if self.is_first(number) => Handled::Close(ErrorCode::BadMagic),
                 Ok(None) => {
                     self.counters.skipped.frames += 1;
                     self.counters.skipped.bytes += raw.size as u64;
@@ -136,6 +136,10 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn is_first(&self, number: u32) -> bool {
+        matches!(self.slots.at(number).state, State::Fresh { known: false, .. })
     }
 
     fn handle_frame(&mut self, now: Now, number: u32, phase: Phase, frame: Frame<'_>) -> Handled {

@@ -164,7 +164,7 @@ impl Engine {
         };
         let opening = (OPENING_TIMEOUT_MS / TICK_MS) as u32;
         match &slot.state {
-            State::Fresh { since } => Some(since + opening),
+            State::Fresh { since, .. } => Some(since + opening),
             // The server is at work; its client waits.
             State::Checking => Some(self.wheel.tick() + opening),
             State::Live(live) => Some(silence(live.heartbeat_s.into())),

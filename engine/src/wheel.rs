@@ -100,7 +100,7 @@ mod tests {
         ) {
             let mut slots = Slab::new(0);
             for _ in 0..40 {
-                slots.insert(State::Fresh { since: 0 }, 0);
+                slots.insert(State::Fresh { since: 0, known: false }, 0);
             }
             let (mut wheel, mut model, mut tick) = (Wheel::new(), BTreeMap::new(), 0);
             for (number, delay, passed) in steps {

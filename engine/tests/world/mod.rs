@@ -61,6 +61,12 @@ pub struct World {
     pub batch: usize,
     /// Deliveries are folded to heads.
     pub fold: bool,
+    /// A link still to be opened, and how many bytes its peer's kernel takes.
+    pub first_takes: Option<(usize, usize)>,
+    /// A link whose bytes from the server are kept.
+    pub record: Option<usize>,
+    pub recorded: Vec<u8>,
+    settings: Vec<Settings>,
     /// The effects of the last run, told as text.
     pub log: Vec<String>,
 }
@@ -73,19 +79,17 @@ impl World {
     pub fn with(shards: u16, change: impl Fn(&mut Settings)) -> World {
         let now = Now { mono_ms: 5_000, unix_ms: START_MS };
         let keyring = Keyring::new(1, &[7; 32]);
-        let engine = |shard| {
-            let mut settings = Settings {
-                shard,
-                shards,
-                operator_key_hash: operator_key_hash(),
-                ..Settings::default()
-            };
+        let settings = |shard| {
+            let operator_key_hash = operator_key_hash();
+            let mut settings = Settings { shard, shards, operator_key_hash, ..Settings::default() };
             change(&mut settings);
-            Engine::new(settings, keyring.clone(), now)
+            settings
         };
+        let settings: Vec<Settings> = (0..shards).map(settings).collect();
+        let engine = |settings: &Settings| Engine::new(settings.clone(), keyring.clone(), now);
         World {
             now,
-            engines: (0..shards).map(engine).collect(),
+            engines: settings.iter().map(engine).collect(),
             store: Store::new(),
             route: Route::even(shards),
             keyring: keyring.clone(),
@@ -97,6 +101,10 @@ impl World {
             hops: VecDeque::new(),
             batch: 64,
             fold: false,
+            first_takes: None,
+            record: None,
+            recorded: Vec::new(),
+            settings,
             log: Vec::new(),
         }
     }
@@ -143,8 +151,11 @@ impl World {
     pub fn connect(&mut self) -> usize {
         let shard = self.links.len() % self.engines.len();
         let ticket = self.engines[shard].open(self.now).expect("room for a connection");
-        self.links.push(Link { ticket: Some(ticket), takes: usize::MAX, ..Link::default() });
-        self.links.len() - 1
+        let link = self.links.len();
+        let limit = self.first_takes.filter(|(first, _)| *first == link);
+        let takes = limit.map_or(usize::MAX, |(_, bytes)| bytes);
+        self.links.push(Link { ticket: Some(ticket), takes, ..Link::default() });
+        link
     }
 
     /// The peer cuts the link: what it sent and was not read is lost.
@@ -168,9 +179,13 @@ impl World {
 
     /// The server dies and starts again; the store has what it had.
     pub fn restart_engines(&mut self) {
-        let shards = self.engines.len() as u16;
-        let new = World::new(shards);
-        self.engines = new.engines;
+        // Ids go on above those that were made.
+        let id_floor_ms = self.now.unix_ms;
+        let engine = |settings: &Settings| {
+            let settings = Settings { id_floor_ms, ..settings.clone() };
+            Engine::new(settings, self.keyring.clone(), self.now)
+        };
+        self.engines = self.settings.iter().map(engine).collect();
         for link in &mut self.links {
             (link.ticket, link.closed) = (None, true);
         }
@@ -365,6 +380,9 @@ impl World {
         }
         self.links[link].takes -= count;
         self.links[link].to_peer.extend_from_slice(&output[..count]);
+        if self.record == Some(link) {
+            self.recorded.extend_from_slice(&output[..count]);
+        }
         engine.written(self.now, ticket, count);
         true
     }
