@@ -51,10 +51,14 @@ pub fn rows_down_from(
     reads.scan(Family::Inbox, &from, &end, |key, value| each(InboxRow::decode(user, key, value)?))
 }
 
-/// Place of the user's last event whose epoch is not above `epoch`. Epochs only rise along an
-/// inbox, so halving finds it.
-pub fn last_not_above(reads: Reads<'_>, user: UserId, epoch: Epoch) -> Result<Place, ReadError> {
-    let head = inbox_head(reads, user)?;
+/// Place of the user's last event whose epoch is not above `epoch`, given the head of the inbox
+/// in `reads`. Epochs only rise along an inbox, so halving finds it.
+pub fn last_not_above(
+    reads: Reads<'_>,
+    user: UserId,
+    head: Place,
+    epoch: Epoch,
+) -> Result<Place, ReadError> {
     if head.epoch <= epoch {
         return Ok(head);
     }
@@ -72,15 +76,16 @@ pub fn last_not_above(reads: Reads<'_>, user: UserId, epoch: Epoch) -> Result<Pl
 }
 
 /// Rebuilds a device's send window from its row and, if that is open, from what the device sent
-/// in the row's epoch after it. The result says where it stands now.
+/// in the row's epoch after it. The result says where it stands now. `head` is the inbox's.
 pub fn send_window(
     reads: Reads<'_>,
     user: UserId,
+    head: Place,
     device: DeviceId,
 ) -> Result<WindowRow, ReadError> {
     let key = layout::device_key(user, device, layout::DevicePart::Window);
     match reads.get(Family::Device, &key, WindowRow::decode)? {
-        Some(row) => window_from_row(reads, user, device, row),
+        Some(row) => window_from_row(reads, user, head, device, row),
         None => Ok(WindowRow::default()),
     }
 }
@@ -89,14 +94,15 @@ pub fn send_window(
 pub fn window_from_row(
     reads: Reads<'_>,
     user: UserId,
+    head: Place,
     device: DeviceId,
     mut state: WindowRow,
 ) -> Result<WindowRow, ReadError> {
-    if !state.open {
+    if !state.open || state.as_of == head {
         return Ok(state);
     }
-    let end = last_not_above(reads, user, state.as_of.epoch)?;
     let as_of = state.as_of;
+    let end = last_not_above(reads, user, head, as_of.epoch)?;
     rows_down_from(reads, user, end.seq, |row| {
         if row.last <= as_of.seq || row.epoch != as_of.epoch {
             return Some(ControlFlow::Break(()));

@@ -58,7 +58,8 @@ pub fn read_send_window(
     user: UserId,
     device: DeviceId,
 ) -> Result<SendWindow, ReadError> {
-    Ok(logs::send_window(reads, user, device)?.window)
+    let head = logs::inbox_head(reads, user)?;
+    Ok(logs::send_window(reads, user, head, device)?.window)
 }
 
 fn user_row(reads: Reads<'_>, user: UserId) -> Result<Option<UserRow>, ReadError> {
@@ -122,16 +123,17 @@ fn device_state(
         Some(ControlFlow::Continue(()))
     })?;
     let Some(serial) = serial else { return Ok(None) };
+    let head = logs::inbox_head(reads, user)?;
     let (epoch, tag) = epochs.current();
     Ok(Some(DeviceState {
         serial,
         cursor,
         passed_seq,
-        window: logs::window_from_row(reads, user, device, window)?.window,
-        head: logs::inbox_head(reads, user)?,
+        window: logs::window_from_row(reads, user, head, device, window)?.window,
+        head,
         epoch,
         tag,
-        resumption: resumption(reads, epochs, user, held)?,
+        resumption: resumption(reads, epochs, user, head, held)?,
     }))
 }
 
@@ -140,6 +142,7 @@ fn resumption(
     reads: Reads<'_>,
     epochs: &Epochs,
     user: UserId,
+    head: Place,
     held: Held,
 ) -> Result<Resumption, ReadError> {
     let Held { highest, epoch, tag } = held;
@@ -149,7 +152,7 @@ fn resumption(
     if epochs.tag(epoch) != Some(tag) || highest.epoch > epoch {
         return Ok(Resumption::Reset);
     }
-    if highest.seq == 0 {
+    if highest.seq == 0 || highest == head {
         return Ok(Resumption::Continues);
     }
     let row = logs::row_at_or_below(reads, user, highest.seq, |row| row.end())?;
@@ -157,7 +160,7 @@ fn resumption(
     if same {
         return Ok(Resumption::Continues);
     }
-    Ok(Resumption::Rewind(logs::last_not_above(reads, user, epoch)?))
+    Ok(Resumption::Rewind(logs::last_not_above(reads, user, head, epoch)?))
 }
 
 /// A stretch of an inbox: (after, to].

@@ -311,7 +311,9 @@ impl Sequencer {
         let rows = state.rows;
         let device = &mut state.devices[index];
         if device.window.is_none() {
-            let row = logs::send_window(reads, user, device.device)?;
+            // As the rows have it: what this batch adds is in no row yet.
+            let head = logs::inbox_head(reads, user)?;
+            let row = logs::send_window(reads, user, head, device.device)?;
             device.window = Some(WindowState::derived(&row, rows));
         }
         // It was put there just above if it was not there before.
