@@ -18,6 +18,7 @@ use crate::{
 use starling_codec::{Announcement, Command, Submission};
 use std::{
     collections::VecDeque,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -88,7 +89,15 @@ impl Committer {
     /// Runs until the store is closed and all that was submitted is announced.
     pub fn run(mut self) {
         self.mailbox.attend();
-        if let Err(Poison(reason)) = self.serve() {
+        // A panic here is a defect, and what it left half done must not be built on: the same as
+        // a failed write.
+        let served = panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let reason = match served {
+            Ok(Ok(())) => None,
+            Ok(Err(Poison(reason))) => Some(reason),
+            Err(_) => Some("the committer panicked".to_owned()),
+        };
+        if let Some(reason) = reason {
             self.poisoned(&reason);
         }
         self.set_state(state::CLOSED);

@@ -18,6 +18,7 @@ pub struct Faults {
 #[derive(Default)]
 struct Inner {
     fail_write: AtomicBool,
+    panic_in_write: AtomicBool,
     fail_sync: AtomicBool,
     /// Milliseconds that each sync takes longer.
     slow_sync_ms: AtomicU64,
@@ -43,6 +44,10 @@ impl Faults {
 
     pub fn fail_writes(&self) {
         self.inner.fail_write.store(true, SeqCst);
+    }
+
+    pub fn panic_in_writes(&self) {
+        self.inner.panic_in_write.store(true, SeqCst);
     }
 
     pub fn fail_syncs(&self) {
@@ -90,6 +95,7 @@ impl Backend for Faulty {
         if self.faults.inner.fail_write.load(SeqCst) {
             return Err(WriteError("no write today".to_owned()));
         }
+        assert!(!self.faults.inner.panic_in_write.load(SeqCst), "a defect, as the test asked");
         self.faults.inner.writes.fetch_add(1, SeqCst);
         self.backend.write(rows)
     }
