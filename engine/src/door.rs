@@ -2,12 +2,23 @@
 //! retryably, and once a number was, the later ones are too until it comes again (go-back-N), so
 //! that overload does not change the order of what a person wrote.
 
-use crate::{DoorSend, Engine, Hop, Now, RETRY_AFTER_MS, session::Live};
+use crate::{DoorSend, Engine, Hop, Now, session::Live};
 use starling_codec::{
     Accepted, ConversationId, DeviceId, ErrorCode, Frame, Kind, Nonce, SendNo, UserId,
     limits::{MAX_CONTENT_BYTES, MAX_SEND_SPAN},
     wire::{self, Class, send::To},
 };
+
+/// Sends of one device that may be without an outcome.
+const MAX_SENDS: u8 = MAX_SEND_SPAN as u8 + 1;
+
+/// How many sends of one device may be without an outcome: when less than half of the credits is
+/// left, the fewer the less, so that who sends much cannot keep out who sends little.
+fn share(credits: u32, all: u32) -> u8 {
+    let half = u64::from(all / 2).max(1);
+    let share = u64::from(MAX_SENDS) * u64::from(credits) / half;
+    share.clamp(1, MAX_SENDS.into()) as u8
+}
 
 /// Why the door stays shut, and when to try again (0: never, or when an earlier one got through).
 struct Refusal {
@@ -52,6 +63,8 @@ impl Engine {
                 },
             ),
             Err(Refusal { code, retry_after_ms }) => {
+                let ours = matches!(code, ErrorCode::Overload | ErrorCode::DiskFull);
+                let retry_after_ms = if ours { self.retry_after_ms() } else { retry_after_ms };
                 if code.retryable()
                     && let Some(live) = self.slots.live_mut(number)
                 {
@@ -105,7 +118,10 @@ impl Engine {
             let retry_after_ms = wait_us.div_ceil(1_000) as u32;
             return Err(Refusal { code: ErrorCode::RateLimited, retry_after_ms });
         }
-        self.take_credit().map_err(|code| Refusal { code, retry_after_ms: RETRY_AFTER_MS })?;
+        if live.sends >= share(self.credits, self.settings.credits) {
+            return Err(ErrorCode::Overload.into());
+        }
+        self.take_credit()?;
         if let Some(live) = self.slots.live_mut(number) {
             live.note_let_in(send.send_no, now, sends_per_second);
         }
@@ -128,6 +144,10 @@ impl Engine {
             self.counters.late += 1;
             return;
         };
+        if let Some(live) = self.slots.live_mut(number) {
+            // Outcomes of an earlier connection's sends were not counted in this one.
+            live.sends = live.sends.saturating_sub(1);
+        }
         let ack = wire::SendAck {
             send_no: accepted.send_no.0,
             id: accepted.id.0,
@@ -152,12 +172,13 @@ impl Engine {
             self.counters.late += 1;
             return;
         };
-        let retry_after_ms = if code.retryable() { RETRY_AFTER_MS } else { 0 };
-        if code.retryable()
-            && let Some(live) = self.slots.live_mut(number)
-        {
-            // The store could not after all: from here on as if the door had known.
-            live.wait_for(send_no.0);
+        let retry_after_ms = if code.retryable() { self.retry_after_ms() } else { 0 };
+        if let Some(live) = self.slots.live_mut(number) {
+            live.sends = live.sends.saturating_sub(1);
+            if code.retryable() {
+                // The store could not after all: from here on as if the door had known.
+                live.wait_for(send_no.0);
+            }
         }
         self.refuse_send(number, send_no.0, code, retry_after_ms);
     }
@@ -192,6 +213,7 @@ impl Live {
 
     /// `send_no` is through; of those that were refused, the next one is waited for.
     fn note_let_in(&mut self, send_no: u64, now: Now, sends_per_second: u32) {
+        self.sends += 1;
         if self.refused == send_no {
             self.drop_refused_below(send_no + 1);
         }
@@ -219,5 +241,20 @@ impl Live {
         let interval_us = 1_000_000 / u64::from(sends_per_second);
         let full_us = now.mono_ms * 1_000 + 1_000_000;
         (self.rate_us + interval_us).saturating_sub(full_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_less_is_left_the_less_one_device_may_have() {
+        assert_eq!(
+            [8_192, 4_096, 2_048, 64, 1, 0].map(|left| share(left, 8_192)),
+            [64, 64, 32, 1, 1, 1]
+        );
+        assert_eq!([2, 1].map(|left| share(left, 2)), [64, 64]);
+        assert_eq!(share(1, 1), 64);
     }
 }

@@ -39,6 +39,8 @@ pub struct Engine {
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) dirty: VecDeque<Ticket>,
     pub(crate) counters: Counters,
+    /// State of the spread of times to try again.
+    pub(crate) spread: u32,
     draining: Option<ErrorCode>,
     refusing: Option<ErrorCode>,
 }
@@ -61,6 +63,7 @@ impl Engine {
             effects: VecDeque::new(),
             dirty: VecDeque::new(),
             counters: Counters::new(settings.credits),
+            spread: 0,
             draining: None,
             refusing: None,
             settings,

@@ -5,6 +5,31 @@
 //! nothing in it is async. Inputs go in by methods, each with the time; what is to be done comes
 //! out as [`Effect`]s and as bytes to write. It knows of the store no more than the commands and
 //! questions of `starling-codec`, and of other shards no more than [`Hop`]s and tickets.
+//!
+//! # The way of a message
+//!
+//! `input` makes frames of bytes and hands SEND to `door`, the only place that refuses retryably.
+//! `conversation`, at the home that `route` computes, gives it an id and a command. The outcome
+//! comes back to the door; the delivery goes to `outlet`, the only place that writes events; how
+//! far devices have come goes back by `receipts`.
+//!
+//! # What is always true
+//!
+//! - A connection is a slot of at most 128 bytes. What it needs only while it is busy is taken
+//!   from a pool and given back; an idle heartbeat allocates nothing.
+//! - A user's entry is there while she has a session or is about to, and is made before her head
+//!   is read: no delivery falls between.
+//! - A session gets no event twice and none out of order: (sent, head] and nothing else, whether
+//!   from this turn's deliveries or from the view.
+//! - Every command and every hop has a credit behind it, which the outcome gives back.
+//! - Nothing is queued without a bound: output by not reading from who does not read, events by
+//!   the client's window, parked sends by credits.
+//!
+//! # How it is driven
+//!
+//! Inputs in any order; then [`Engine::turn`]; then all of [`Engine::next_effect`], whose answers
+//! may be given at once; then the output of all of [`Engine::next_dirty`]. [`Engine::wake_at`]
+//! says when the next turn is due though nothing comes in.
 
 mod account;
 mod connection;

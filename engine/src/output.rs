@@ -13,6 +13,8 @@ pub(crate) const MAX_UNSENT_BYTES: usize = 32 * 1024;
 /// A connection with more unsent output than this is closed: answers to what it had asked for
 /// before it was no longer read from. No well-behaved client comes near.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// What is told to wait at least, and at most so much longer.
+const RETRY_SPREAD_MS: u32 = 1_000;
 /// How long a closing connection may take to read what it is still told.
 const LINGER_MS: u64 = 5_000;
 
@@ -77,10 +79,17 @@ impl Engine {
         self.send_frame(number, Kind::Refused, &refused);
     }
 
+    /// When to try again, for one of many that are told so: not all at the same time.
+    pub(crate) fn retry_after_ms(&mut self) -> u32 {
+        // Weyl's sequence: any prefix of it is spread evenly.
+        self.spread = self.spread.wrapping_add(0x9E37_79B9);
+        RETRY_AFTER_MS + (self.spread >> 16) * RETRY_SPREAD_MS / (1 << 16)
+    }
+
     /// Says why, and closes.
     pub(crate) fn close(&mut self, now: Now, number: u32, code: ErrorCode) {
         let ours = matches!(code.blame(), Blame::Overload | Blame::Server);
-        let retry_after_ms = if ours { RETRY_AFTER_MS } else { 0 };
+        let retry_after_ms = if ours { self.retry_after_ms() } else { 0 };
         let close = wire::Close { code: code as u32, retry_after_ms, ..Default::default() };
         self.close_with(now, number, code, &close);
     }

@@ -45,6 +45,9 @@ impl Receipts {
 impl Activity {
     /// For how many more messages there is room for a mark.
     pub(crate) fn mark_room(&self, cursor_seq: u64) -> usize {
+        if self.marks.is_empty() {
+            return MAX_OPEN_MARKS;
+        }
         let passed = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
         let open = self.marks.len() - passed;
         MAX_OPEN_MARKS.saturating_sub(open).min(MAX_MARKS.saturating_sub(self.marks.len()))
@@ -52,10 +55,13 @@ impl Activity {
 
     /// Reduces the marks up to the cursor to one a conversation, when that is worth it.
     pub(crate) fn reduce_marks(&mut self, cursor_seq: u64) {
-        let passed = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
         // Twice as many as last time, so that each is looked at a few times at most.
-        if passed >= REDUCED_MARKS + 2 * self.reduced_marks {
-            self.replace_front(passed, Vec::new());
+        let enough = REDUCED_MARKS + 2 * self.reduced_marks;
+        if self.marks.len() >= enough {
+            let passed = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
+            if passed >= enough {
+                self.replace_front(passed, Vec::new());
+            }
         }
     }
 

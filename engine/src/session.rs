@@ -34,6 +34,8 @@ pub(crate) struct Live {
     pub(crate) heartbeat_s: u16,
     /// Requests without an answer.
     pub(crate) requests: u8,
+    /// Sends let in and without an outcome.
+    pub(crate) sends: u8,
     /// How far above `refused` the highest refused number is.
     pub(crate) refused_span: u8,
     /// Not all of the inbox was sent when the outlet last looked.
@@ -88,6 +90,7 @@ impl Live {
             window_kib: (bytes / 1024) as u16,
             heartbeat_s: heartbeat_s as u16,
             requests: 0,
+            sends: 0,
             refused_span: 0,
             behind: false,
             asking: false,

@@ -297,3 +297,42 @@ proptest! {
         prop_assert_eq!(bob_phone.messages(), to_bob);
     }
 }
+
+#[test]
+fn who_sends_much_does_not_keep_out_who_sends_little() {
+    let mut world = World::with(1, |settings| settings.credits = 200);
+    world.batch = 20;
+    let (ada, token) = world.user("ada");
+    let mut ada_phone = Peer::new(token);
+    let mut greedy: Vec<Peer> = (0..20)
+        .map(|number| {
+            let (_, token) = world.user(&format!("greedy{number}"));
+            Peer::new(token)
+        })
+        .collect();
+    ada_phone.connect(&mut world);
+    for peer in &mut greedy {
+        peer.connect(&mut world);
+    }
+    world.run();
+    for round in 0..400 {
+        for peer in &mut greedy {
+            while peer.outbox.len() < 64 {
+                peer.write(&mut world, UserId(2), b"buy now");
+            }
+        }
+        // When all that may be is under way, she writes now and then, and never has to repeat.
+        if round > 100 && ada_phone.outbox.is_empty() {
+            ada_phone.write(&mut world, ada, b"a note");
+        }
+        world.step();
+        ada_phone.look(&mut world);
+        for peer in &mut greedy {
+            peer.look(&mut world);
+            peer.retry(&mut world);
+        }
+    }
+    assert!(world.engines[0].counters().refusals(ErrorCode::Overload) > 100);
+    assert!(ada_phone.acked.len() > 10, "{}", ada_phone.acked.len());
+    assert!(ada_phone.outbox.len() <= 1);
+}
