@@ -9,13 +9,17 @@ use crate::{
     sequencer::Absent,
 };
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use starling_codec::{Answer, ErrorCode, Origin, Query};
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
+
+/// After so long without a job a reader rests.
+const REST_AFTER: Duration = Duration::from_secs(10);
 
 /// The view that readers see: all that was announced.
 pub type Published = ArcSwap<Arc<dyn View>>;
@@ -124,8 +128,19 @@ impl ReaderDoor {
     }
 }
 
+/// Waits for a job; `None` at the end of all.
+fn next(jobs: &Receiver<Job>, answers: &dyn Answers) -> Option<Job> {
+    match jobs.recv_timeout(REST_AFTER) {
+        Err(RecvTimeoutError::Timeout) => {
+            answers.resting();
+            jobs.recv().ok()
+        }
+        job => job.ok(),
+    }
+}
+
 fn run(jobs: &Receiver<Job>, public: &Public, answers: &dyn Answers) {
-    while let Ok(job) = jobs.recv() {
+    while let Some(job) = next(jobs, answers) {
         match job {
             Job::Ask(origin, query) => {
                 add_shared(&public.counters.reads_later, 1);

@@ -42,6 +42,10 @@ pub trait Announcer: Send + 'static {
 /// Takes the answers of questions that went to a reader thread.
 pub trait Answers: Send + Sync + 'static {
     fn answer(&self, origin: Origin, answer: Answer);
+
+    /// The calling reader has had nothing to do for a while: told once after each time that it
+    /// worked, so that its thread can give memory back.
+    fn resting(&self) {}
 }
 
 /// A store that is open and not yet running.

@@ -61,6 +61,10 @@ impl Answers for MeshAnswers {
     fn answer(&self, origin: Origin, answer: Answer) {
         self.0.reply(origin.shard, Reply::Answer(origin.key, answer));
     }
+
+    fn resting(&self) {
+        crate::memory::give_back_of_thread();
+    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,19 @@ use std::rc::Rc;
 /// Reads from a connection until it is gone, or the engine says to stop.
 ///
 /// Waits for readiness before it reads: an idle connection then owns no buffer.
-pub async fn read(shard: Rc<Shard>, ticket: Ticket, watch: Watch) {
-    loop {
-        // A poll that fails says nothing about the socket; reading from it does.
-        let _ = watch.readable().await;
-        if shard.readable(ticket) == Reading::Stop {
-            break;
+// Not an `async fn`: that would keep each argument twice.
+#[expect(clippy::manual_async_fn)]
+pub fn read(shard: Rc<Shard>, ticket: Ticket, watch: Watch) -> impl Future<Output = ()> {
+    async move {
+        loop {
+            // A poll that fails says nothing about the socket; reading from it does.
+            let _ = watch.readable().await;
+            if shard.readable(ticket) == Reading::Stop {
+                break;
+            }
         }
+        watch.end();
     }
-    watch.end();
 }
 
 /// Has the connection flushed again once its socket has room.
@@ -40,6 +44,6 @@ mod tests {
     #[test]
     fn the_task_of_an_idle_connection_is_small() {
         let bytes = size_of_future(read);
-        assert!(bytes <= 168, "{bytes} bytes");
+        assert!(bytes <= 120, "{bytes} bytes");
     }
 }

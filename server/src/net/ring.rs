@@ -31,8 +31,12 @@ pub fn probe() -> io::Result<()> {
 
 fn builder() -> io_uring::Builder {
     let mut builder = io_uring::IoUring::builder();
-    // One thread submits, and completions are taken when it enters the kernel anyway: no
-    // interrupt for each. See docs/adr on why not DEFER_TASKRUN.
+    // One thread submits, and completions are taken when it enters the kernel anyway, without an
+    // interrupt for each. DEFER_TASKRUN was measured (2026-11, Linux 6.18, 500 pairs with one in
+    // flight, four interleaved runs each): medians of 29.9 us a message against 26.4 us, as one
+    // enter then returns at most 20 completions and turns are five times as many and as small.
+    // It would also need another way to turn again at once: monoio's submit takes no completions
+    // then.
     builder.setup_single_issuer().setup_coop_taskrun();
     builder
 }

@@ -31,16 +31,16 @@ impl Watch {
     ///
     /// # Errors
     /// The ring could not poll.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.stream.readable(false).await
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.stream.readable(false)
     }
 
     /// Until there is room to write, or an error.
     ///
     /// # Errors
     /// The ring could not poll.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.stream.writable(false).await
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.stream.writable(false)
     }
 
     /// Frees what the watch holds. Without this, when a task is dropped with its poll pending,
