@@ -245,25 +245,32 @@ fn bodies(reads: Reads<'_>, references: &[(u64, Epoch, Reference)]) -> Result<Bo
     }
     let mut bodies = Bodies::default();
     for (conversation, (low, high)) in ranges {
-        messages(reads, conversation, low - 1, high, |message| {
-            bodies.0.insert((conversation, message.seq), message);
-            ControlFlow::Continue(())
-        })?;
+        let mut found = Vec::new();
+        messages(reads, conversation, low - 1, high, |message| found.push(message))?;
+        bodies.0.insert(conversation, found);
     }
     Ok(bodies)
 }
 
+/// Messages by conversation, the newest first: they are taken from the end, as they are told.
 #[derive(Default)]
-struct Bodies(FxHashMap<(ConversationId, u64), wire::Message>);
+struct Bodies(FxHashMap<ConversationId, Vec<wire::Message>>);
 
 impl Bodies {
+    /// Takes a message. Those of one conversation are asked for in their order.
     fn take(
         &mut self,
         conversation: ConversationId,
         seq: u64,
         nonce: u64,
     ) -> Result<wire::Message, ReadError> {
-        match self.0.remove(&(conversation, seq)) {
+        let found = self.0.get_mut(&conversation);
+        // Older ones that are left are none of this inbox.
+        let message = found.and_then(|found| {
+            while found.pop_if(|oldest| oldest.seq < seq).is_some() {}
+            found.pop_if(|oldest| oldest.seq == seq)
+        });
+        match message {
             Some(message) => Ok(wire::Message { nonce, ..message }),
             None => Err(hole("conversation", conversation.0, seq - 1, seq)),
         }
@@ -276,14 +283,15 @@ fn messages(
     conversation: ConversationId,
     after: u64,
     to: u64,
-    mut each: impl FnMut(wire::Message) -> ControlFlow<()>,
+    mut each: impl FnMut(wire::Message),
 ) -> Result<(), ReadError> {
     let from = layout::message_key(conversation, to);
     // The key of seq 0, which no message has, is after the key of seq 1.
     let end = layout::message_key(conversation, after);
     reads.scan(Family::Message, &from, &end, |key, value| {
         let seq = layout::seq_of(key)?;
-        Some(each(MessageRow::decode(conversation, value)?.to_wire(conversation, seq, 0)))
+        each(MessageRow::decode(conversation, value)?.to_wire(conversation, seq, 0));
+        Some(ControlFlow::Continue(()))
     })
 }
 
@@ -304,10 +312,7 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
     };
     let mut found = Vec::new();
     if after < to {
-        messages(reads, conversation, after, to, |message| {
-            found.push(message);
-            ControlFlow::Continue(())
-        })?;
+        messages(reads, conversation, after, to, |message| found.push(message))?;
         found.reverse();
     }
     Ok(Page { conversation, messages: found, more, head: logs::inbox_head(reads, user)? })
