@@ -28,7 +28,7 @@ pub(crate) struct Slot {
     pub(crate) state: State,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 128);
+const _: () = assert!(size_of::<Slot>() <= 120);
 
 /// Where a connection is in its life.
 pub(crate) enum State {

@@ -216,7 +216,7 @@ impl Engine {
             Some(Waiting::Request(ticket, request)) => {
                 self.request_goes_on(now, ticket, request, reply)
             }
-            Some(Waiting::Inbox(ticket)) => self.inbox_read(now, ticket, reply),
+            Some(Waiting::Inbox(ticket, bytes)) => self.inbox_read(now, ticket, bytes, reply),
             Some(Waiting::Regain(ticket, until)) => self.regained(now, ticket, until, reply),
             Some(Waiting::Conversation(conversation)) => {
                 self.conversation_known(now, conversation, reply)
@@ -233,6 +233,9 @@ impl Engine {
         self.store_due_cursors(now);
         self.let_out();
         self.counters.users = self.users.len() as u64;
+        self.receipts.trim();
+        self.outlet.trim();
+        trim(&mut self.dirty);
     }
 
     /// When the next turn is due though nothing comes in, in milliseconds of `mono_ms`; a time
@@ -328,5 +331,13 @@ impl Engine {
     pub(crate) fn hop_to(&mut self, shard: u16, hop: Hop) {
         self.counters.hops_out += 1;
         self.effects.push_back(Effect::Hop(shard, hop));
+    }
+}
+
+/// Gives back the room that a queue needed in a storm.
+pub(crate) fn trim<T>(queue: &mut VecDeque<T>) {
+    const KEPT: usize = 1_024;
+    if queue.is_empty() && queue.capacity() > 2 * KEPT {
+        queue.shrink_to(KEPT);
     }
 }

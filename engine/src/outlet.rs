@@ -6,7 +6,9 @@
 use crate::{
     Engine, Now,
     connection::{Mark, NONE},
+    engine::trim,
     output::MAX_UNSENT_BYTES,
+    session::Feed,
     waiting::{Reply, Waiting},
 };
 use prost::{
@@ -66,6 +68,10 @@ struct Run {
 impl Outlet {
     pub(crate) fn has_work(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    pub(crate) fn trim(&mut self) {
+        trim(&mut self.queue);
     }
 }
 
@@ -138,15 +144,18 @@ impl Engine {
         self.write_or_read(number);
         let head = |user| self.users.get(user).map_or(0, |entry| entry.head().seq);
         let behind = self.slots.live(number).is_some_and(|live| live.sent < head(live.user));
-        if let Some(live) = self.slots.live_mut(number) {
-            live.behind = behind;
+        if let Some(live) = self.slots.live_mut(number)
+            && matches!(live.feed, Feed::Level | Feed::Behind)
+        {
+            live.feed = if behind { Feed::Behind } else { Feed::Level };
         }
     }
 
     fn write_or_read(&mut self, number: u32) {
         let Some(live) = self.slots.live(number) else { return };
         let Some(entry) = self.users.get(live.user) else { return };
-        if live.asking || live.sent >= entry.head().seq {
+        let reading = matches!(live.feed, Feed::Reading | Feed::ReadingInVain);
+        if reading || live.sent >= entry.head().seq {
             return;
         }
         let fresh = entry.fresh;
@@ -183,25 +192,31 @@ impl Engine {
         let Some((bytes, events)) = self.room(number) else { return };
         let ticket = self.slots.ticket(number);
         let Some(live) = self.slots.live_mut(number) else { return };
-        live.asking = true;
+        live.feed = Feed::Reading;
         let query = Query::Inbox {
             user: live.user,
             after_seq: live.sent,
             max_events: events.min(READ_EVENTS),
             max_bytes: bytes,
         };
-        self.ask(Waiting::Inbox(ticket), query);
+        self.ask(Waiting::Inbox(ticket, bytes), query);
     }
 
-    /// Part of the inbox was read for a session.
-    pub(crate) fn inbox_read(&mut self, now: Now, ticket: Ticket, reply: Reply) {
+    /// Part of the inbox was read for a session, at most so many bytes.
+    pub(crate) fn inbox_read(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        asked_bytes: usize,
+        reply: Reply,
+    ) {
         let Some(number) = self.slots.find(ticket) else {
             self.counters.late += 1;
             return;
         };
         let Some(live) = self.slots.live_mut(number) else { return };
-        live.asking = false;
-        if std::mem::take(&mut live.outdated) {
+        let feed = std::mem::replace(&mut live.feed, Feed::Behind);
+        if feed == Feed::ReadingInVain {
             return self.await_outlet(number);
         }
         match reply {
@@ -213,9 +228,13 @@ impl Engine {
                 self.counters.events_read += events.len() as u64;
                 let written = self.write_events(number, &events);
                 self.outlet.last = None;
-                // If nothing had room, what makes some brings the session here again.
+                let room = self.room(number).map_or(0, |(bytes, _)| bytes);
                 if written > 0 {
                     self.let_out_to(number);
+                } else if room > asked_bytes {
+                    // The next event was larger than what was asked for, and there is more room
+                    // by now. If there is none, what makes some brings the session here again.
+                    self.await_outlet(number);
                 }
             }
             _ => self.close(now, number, ErrorCode::Internal),
@@ -331,7 +350,7 @@ impl Engine {
         // What was never sent cannot have been applied.
         let seq = cursor.seq.min(live.sent);
         if live.advance(Place::new(seq, cursor.epoch.min(head.epoch))) {
-            let (behind, cursor_seq) = (live.behind, live.cursor_seq);
+            let (behind, cursor_seq) = (live.feed == Feed::Behind, live.cursor_seq);
             if let Some(activity) = &mut self.slots.at_mut(number).activity {
                 activity.reduce_marks(cursor_seq);
             }

@@ -1,6 +1,9 @@
 //! What goes out on a connection: frames, refusals, and the end.
 
-use crate::{Effect, Engine, Now, RETRY_AFTER_MS, connection::State, phase::Phase, wheel::TICK_MS};
+use crate::{
+    Effect, Engine, Now, RETRY_AFTER_MS, connection::State, phase::Phase, session::Feed,
+    wheel::TICK_MS,
+};
 use prost::Message;
 use starling_codec::{
     Blame, ErrorCode, Kind, append_frame,
@@ -44,7 +47,7 @@ impl Engine {
         // Who takes what it is sent is there.
         slot.heard = tick;
         let ends = matches!(slot.state, State::Closing { .. });
-        let behind = matches!(&slot.state, State::Live(live) if live.behind);
+        let behind = matches!(&slot.state, State::Live(live) if live.feed == Feed::Behind);
         let (stopped, unsent) = (slot.stopped, self.slots.unsent(number).len());
         self.slots.settle(number);
         if ends && unsent == 0 {

@@ -6,7 +6,9 @@
 use crate::{
     Engine, Now,
     connection::{Activity, Mark},
+    engine::trim,
     outlet,
+    session::{CursorState, Feed},
     waiting::{Reply, Waiting},
 };
 use starling_codec::{Answer, Command, Place, Query, Ticket, UserId, limits::ACK_EVERY_MS};
@@ -39,6 +41,11 @@ impl Receipts {
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let due = self.due.front().map(|&(due_ms, _)| due_ms);
         if self.late.is_empty() { due } else { Some(0) }
+    }
+
+    pub(crate) fn trim(&mut self) {
+        trim(&mut self.due);
+        trim(&mut self.late);
     }
 }
 
@@ -78,8 +85,9 @@ impl Engine {
     pub(crate) fn store_cursor_soon(&mut self, now: Now, number: u32) {
         let ticket = self.slots.ticket(number);
         if let Some(live) = self.slots.live_mut(number)
-            && !std::mem::replace(&mut live.cursor_waits, true)
+            && live.cursor_state == CursorState::Stored
         {
+            live.cursor_state = CursorState::Waits;
             self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
         }
     }
@@ -94,27 +102,23 @@ impl Engine {
         while let Some(&(due_ms, ticket)) = self.receipts.due.front()
             && due_ms <= now.mono_ms
         {
-            let waits = |number: u32| self.slots.live(number).is_some_and(|live| live.cursor_waits);
-            let Some(number) = self.slots.find(ticket).filter(|&number| waits(number)) else {
+            let waits = |number: &u32| {
+                self.slots.live(*number).is_some_and(|live| live.cursor_state == CursorState::Waits)
+            };
+            let Some(number) = self.slots.find(ticket).filter(waits) else {
                 self.receipts.due.pop_front();
                 continue;
             };
-            let regaining = self.slots.live(number).is_some_and(|live| live.regaining);
-            if !regaining && self.take_credit().is_err() {
+            if self.take_credit().is_err() {
                 return;
             }
             self.receipts.due.pop_front();
-            if regaining {
-                // Its watermarks are not all known yet.
-                self.receipts.due.push_back((now.mono_ms + ACK_EVERY_MS, ticket));
-                continue;
-            }
             match self.take_cursor(now, number) {
                 Some(command) => self.submit(self.waiting.nobody(), command),
                 None => self.credits += 1,
             }
             // There is room for marks again.
-            if self.slots.live(number).is_some_and(|live| live.behind) {
+            if self.slots.live(number).is_some_and(|live| live.feed == Feed::Behind) {
                 self.await_outlet(number);
             }
         }
@@ -123,7 +127,7 @@ impl Engine {
     /// The command that stores the cursor of the session on `number`.
     fn take_cursor(&mut self, now: Now, number: u32) -> Option<Command> {
         let live = self.slots.live_mut(number)?;
-        live.cursor_waits = false;
+        live.cursor_state = CursorState::Stored;
         let (user, device, cursor) = (live.user, live.device, live.cursor());
         let entry = self.users.get_mut(user)?;
         let passed = entry.passed_seq;
@@ -143,7 +147,7 @@ impl Engine {
     /// What a session had not stored yet when it ends.
     pub(crate) fn store_last_cursor(&mut self, now: Now, number: u32) {
         let Some(live) = self.slots.live(number) else { return };
-        if !live.cursor_waits || live.regaining {
+        if live.cursor_state != CursorState::Waits {
             return;
         }
         let Some(command) = self.take_cursor(now, number) else { return };
@@ -162,17 +166,16 @@ impl Engine {
         let Some(live) = self.slots.live(number) else { return };
         let (user, cursor) = (live.user, live.cursor());
         let passed = self.users.get(user).map_or(0, |entry| entry.passed_seq);
-        if cursor > stored {
-            self.store_cursor_soon(now, number);
-        }
         if cursor.seq > passed {
             self.regain(number, user, passed, cursor.seq);
+        } else if cursor > stored {
+            self.store_cursor_soon(now, number);
         }
     }
 
     fn regain(&mut self, number: u32, user: UserId, after_seq: u64, until: u64) {
         if let Some(live) = self.slots.live_mut(number) {
-            live.regaining = true;
+            live.cursor_state = CursorState::Regaining;
         }
         let max_events = REGAIN_EVENTS.min((until - after_seq) as usize);
         let query = Query::Inbox { user, after_seq, max_events, max_bytes: REGAIN_BYTES };
@@ -187,7 +190,7 @@ impl Engine {
             return;
         };
         let Some(live) = self.slots.live_mut(number) else { return };
-        live.regaining = false;
+        live.cursor_state = CursorState::Stored;
         let user = live.user;
         let Reply::Answer(Answer::Events { events, .. }) = reply else {
             return self.close(now, number, starling_codec::ErrorCode::Internal);

@@ -38,18 +38,33 @@ pub(crate) struct Live {
     pub(crate) sends: u8,
     /// How far above `refused` the highest refused number is.
     pub(crate) refused_span: u8,
-    /// Not all of the inbox was sent when the outlet last looked.
-    pub(crate) behind: bool,
-    /// A read of the inbox is under way.
-    pub(crate) asking: bool,
-    /// What that read finds is of no use: the device wants another part.
-    pub(crate) outdated: bool,
+    pub(crate) feed: Feed,
+    pub(crate) cursor_state: CursorState,
     /// A page of history is under way.
     pub(crate) paging: bool,
-    /// The cursor is to be stored.
-    pub(crate) cursor_waits: bool,
-    /// What the cursor passed in an earlier connection is being looked up.
-    pub(crate) regaining: bool,
+}
+
+/// How a session stands to its user's inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feed {
+    /// All was sent.
+    Level,
+    /// Not all was sent when the outlet last looked.
+    Behind,
+    /// What comes next is being read.
+    Reading,
+    /// As `Reading`, but the device wants another part by now.
+    ReadingInVain,
+}
+
+/// How a session's cursor stands to the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CursorState {
+    Stored,
+    /// It will be stored within a second.
+    Waits,
+    /// What it passed in an earlier connection is being looked up; then it waits.
+    Regaining,
 }
 
 /// A window that the client left open to the server.
@@ -92,12 +107,9 @@ impl Live {
             requests: 0,
             sends: 0,
             refused_span: 0,
-            behind: false,
-            asking: false,
-            outdated: false,
+            feed: Feed::Level,
+            cursor_state: CursorState::Stored,
             paging: false,
-            cursor_waits: false,
-            regaining: false,
         }
     }
 
@@ -150,7 +162,9 @@ impl Live {
         self.sent = seq;
         self.cursor_seq = self.cursor_seq.min(seq);
         (self.older_end, self.older_bytes, self.newer_bytes) = (seq, 0, 0);
-        self.outdated = self.asking;
+        if self.feed == Feed::Reading {
+            self.feed = Feed::ReadingInVain;
+        }
     }
 }
 

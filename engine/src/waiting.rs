@@ -14,8 +14,8 @@ pub(crate) enum Waiting {
     Account(Ticket, Box<Account>),
     /// Any other request.
     Request(Ticket, Request),
-    /// A session, for events of its inbox.
-    Inbox(Ticket),
+    /// A session, for at most so many bytes of events of its inbox.
+    Inbox(Ticket, usize),
     /// A session, for what its device passed in an earlier connection: up to this seq.
     Regain(Ticket, u64),
     /// The sends parked in a conversation.
