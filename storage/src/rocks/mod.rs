@@ -280,6 +280,9 @@ fn open_error(data_dir: &Path, error: rocksdb::Error) -> OpenError {
         OpenError::Locked(data_dir.to_owned())
     } else if text.contains("Permission denied") || text.contains("PermissionDenied") {
         OpenError::NoPermission(data_dir.to_owned())
+    } else if text.contains("Column families not opened") {
+        // A newer format that grew a family; its number cannot be read without opening it.
+        OpenError::Io(format!("it was written by a newer program, use that one ({text})"))
     } else if kind == ErrorKind::Corruption {
         OpenError::Corrupt(text)
     } else {

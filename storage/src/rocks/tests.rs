@@ -153,6 +153,29 @@ fn another_format_is_refused_by_name() {
 }
 
 #[test]
+fn a_family_of_tomorrow_is_refused_by_a_clear_word() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let names = FAMILIES.map(|spec| spec.name);
+    let mut options = rocksdb::Options::default();
+    options.create_missing_column_families(true);
+    let path = directory.path().join("store");
+    let of_tomorrow = names.into_iter().chain(["change"]).map(|name| {
+        // As the family was made: a prefix of another length would be refused.
+        let mut options = rocksdb::Options::default();
+        let spec = FAMILIES.iter().find(|spec| spec.name == name);
+        if let Some(prefix) = spec.map(|spec| spec.prefix_bytes).filter(|bytes| *bytes > 0) {
+            options.set_prefix_extractor(rocksdb::SliceTransform::create_fixed_prefix(prefix));
+        }
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    drop(DB::open_cf_descriptors(&options, &path, of_tomorrow).unwrap());
+    let refused = RocksBackend::open(&settings(directory.path()));
+    let Err(OpenError::Io(text)) = refused else { panic!("opened") };
+    assert!(text.contains("newer program") && text.contains("change"), "{text}");
+}
+
+#[test]
 fn a_mark_makes_the_next_opening_read_everything() {
     let directory = tempfile::tempdir().unwrap();
     let backend = open(directory.path());
