@@ -245,6 +245,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever is refused, held up or cut: each message arrives once, and in each conversation
     /// in the order in which it was written.
     #[test]
