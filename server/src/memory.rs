@@ -8,6 +8,14 @@ unsafe extern "C" {
     fn mi_collect(force: bool);
 }
 
+/// Has the kernel give this process memory in small pages only. mimalloc asks for huge ones, and
+/// then a connection's bytes cost as much as the 2 MiB around them: measured, an idle server is
+/// 16 MiB smaller without.
+pub fn refuse_huge_pages() {
+    // SAFETY: this prctl takes no pointer. If it fails memory is only larger.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
 /// For each thread that allocated much: what is free in its heap goes back.
 pub fn give_back_of_thread() {
     // SAFETY: it may be called by any thread at any time.
@@ -26,6 +34,7 @@ mod tests {
     #[test]
     fn memory_in_use_stays() {
         let used = vec![7u8; 1 << 20];
+        super::refuse_huge_pages();
         super::give_back_of_thread();
         super::give_back_of_system_heap();
         assert!(used.iter().all(|&byte| byte == 7));

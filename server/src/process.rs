@@ -49,6 +49,7 @@ type ShardThread = JoinHandle<Result<(), Failure>>;
 /// # Errors
 /// It cannot start, or its store failed.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
+    memory::refuse_huge_pages();
     log::start(settings)?;
     log::end_process_on_panic();
     system::check_kernel()?;
