@@ -33,8 +33,9 @@ use std::{
 const WATCH: Duration = Duration::from_millis(500);
 /// How long nothing must be written before the store's free memory is given back.
 const QUIET: Duration = Duration::from_secs(10);
-/// Shards end within so many seconds, or the process ends without them.
-const END_S: u64 = 5;
+/// Shards end within so many seconds, or the process ends without them: a failed store must have
+/// ended it within 5 s.
+const END_S: u64 = 4;
 /// What the process exits with when it is told a second time to end.
 const EXIT_AT_ONCE: i32 = 130;
 /// What the store reports as its state when the disk is nearly full.
