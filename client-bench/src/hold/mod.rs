@@ -57,6 +57,9 @@ pub struct Hold {
     pub points: Vec<Point>,
     /// Between the first point and the last; from the empty server if there is but one point.
     pub server_pss_bytes_per_connection: Option<f64>,
+    /// The same, without what the store reports of its memtables and its block cache: they grow
+    /// with messages, up to a setting, and not with connections.
+    pub server_own_bytes_per_connection: Option<f64>,
     /// Both ends of the connection, if both are on this machine.
     pub slab_bytes_per_connection: f64,
     pub tally: HoldTally,
@@ -118,11 +121,19 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         processes,
         login: login.percentiles(),
         server_pss_bytes_per_connection: pss.map(|(after, before)| per(after, before)),
+        server_own_bytes_per_connection: pss
+            .map(|(after, before)| per(after + first.store_bytes(), before + last.store_bytes())),
         slab_bytes_per_connection: per(last.memory.slab_bytes, first.memory.slab_bytes),
         empty,
         points,
         tally,
     })
+}
+
+impl Point {
+    fn store_bytes(&self) -> u64 {
+        self.memtable_bytes + self.block_cache_bytes
+    }
 }
 
 impl HoldTally {
@@ -155,12 +166,11 @@ impl Report for Hold {
                 ),
             ));
         }
-        let pss = self.server_pss_bytes_per_connection;
+        let bytes =
+            |value: Option<f64>| value.map_or("unknown".into(), |bytes| format!("{bytes:.0} B"));
         lines.extend([
-            (
-                "server PSS a connection",
-                pss.map_or("unknown".into(), |bytes| format!("{bytes:.0} B")),
-            ),
+            ("server PSS a connection", bytes(self.server_pss_bytes_per_connection)),
+            ("without memtables, cache", bytes(self.server_own_bytes_per_connection)),
             (
                 "kernel slab a connection",
                 format!("{:.0} B, both ends", self.slab_bytes_per_connection),

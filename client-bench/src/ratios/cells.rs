@@ -120,7 +120,11 @@ impl Bench {
                 point.block_cache_bytes
             ));
         }
-        hold.server_pss_bytes_per_connection.context("the server's memory is unknown")
+        say(&format!(
+            "{:.0} B a connection with memtables and block cache",
+            hold.server_pss_bytes_per_connection.unwrap_or_default()
+        ));
+        hold.server_own_bytes_per_connection.context("the server's memory is unknown")
     }
 
     fn against_relay(&self, data: &Path, crew: Crew) -> Result<f64> {

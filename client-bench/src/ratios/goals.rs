@@ -30,7 +30,8 @@ pub struct Crew {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Server memory of an idle connection.
+    /// Server memory of an idle connection, without what the store reports of its memtables and
+    /// block cache.
     IdleMemory,
     /// Buffered messages per server CPU-second, against a relay.
     Relay(Crew),

@@ -96,6 +96,8 @@ impl UserState {
         match self.devices.iter().position(|known| known.device == device) {
             Some(index) => index,
             None => {
+                // Most users have one: a Vec that grows by itself begins with room for four.
+                self.devices.reserve_exact(1);
                 self.devices.push(DeviceState {
                     device,
                     window: None,
