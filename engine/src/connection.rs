@@ -7,12 +7,18 @@ use std::collections::VecDeque;
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Frames of a connection that may bring nothing, in one tick: heartbeats, unknown kinds, and what
+/// is refused for what the peer did.
+const MAX_FRUITLESS_FRAMES: u16 = 2_048;
+
 /// One connection. A million of these are held, so its size is a contract: what only a busy
 /// connection needs is in its [`Activity`], and nothing that can be derived is kept.
 pub(crate) struct Slot {
     generation: u32,
     /// Tick in which bytes last came in, or went out to a peer that took them.
-    pub(crate) heard: u32,
+    heard: u32,
+    /// Frames in that tick that brought nothing.
+    fruitless: u16,
     /// Neighbours in the bucket of the timing wheel.
     pub(crate) timer: Link,
     /// `None` while there is nothing to remember between turns.
@@ -29,6 +35,29 @@ pub(crate) struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() <= 120);
+
+impl Slot {
+    pub(crate) fn heard(&self) -> u32 {
+        self.heard
+    }
+
+    /// The peer is there.
+    pub(crate) fn hear(&mut self, tick: u32) {
+        if tick != self.heard {
+            (self.heard, self.fruitless) = (tick, 0);
+        }
+    }
+
+    /// A frame was answered, refused or skipped, and changed nothing.
+    pub(crate) fn count_fruitless(&mut self) {
+        self.fruitless = self.fruitless.saturating_add(1);
+    }
+
+    /// No client that means well sends so many such frames in a second.
+    pub(crate) fn floods(&self) -> bool {
+        self.fruitless > MAX_FRUITLESS_FRAMES
+    }
+}
 
 /// Where a connection is in its life.
 pub(crate) enum State {
@@ -188,7 +217,7 @@ impl Slab {
             unreachable!("the free list holds free slots")
         };
         slot.state = state;
-        slot.heard = tick;
+        (slot.heard, slot.fruitless) = (tick, 0);
         self.free = next;
         self.used += 1;
         self.ticket(number)
@@ -200,6 +229,7 @@ impl Slab {
         let page = (first..=last).map(|number| Slot {
             generation: 0,
             heard: 0,
+            fruitless: 0,
             timer: Link::LOOSE,
             activity: None,
             dirty: false,

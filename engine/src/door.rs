@@ -4,7 +4,7 @@
 
 use crate::{DoorSend, Engine, Hop, Now, session::Live};
 use starling_codec::{
-    Accepted, ConversationId, DeviceId, ErrorCode, Frame, Kind, Nonce, SendNo, UserId,
+    Accepted, Blame, ConversationId, DeviceId, ErrorCode, Frame, Kind, Nonce, SendNo, UserId,
     limits::{MAX_CONTENT_BYTES, MAX_SEND_SPAN},
     wire::{self, Class, send::To},
 };
@@ -185,6 +185,10 @@ impl Engine {
 
     fn refuse_send(&mut self, number: u32, send_no: u64, code: ErrorCode, retry_after_ms: u32) {
         self.counters.refused(code);
+        // Whoever the server has no room for is not to blame.
+        if code.blame() != Blame::Overload {
+            self.slots.at_mut(number).count_fruitless();
+        }
         let refused = wire::SendRefused { send_no, code: code as u32, retry_after_ms };
         self.send_frame(number, Kind::SendRefused, &refused);
     }

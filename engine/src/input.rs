@@ -27,7 +27,7 @@ impl Engine {
     pub(crate) fn take_in(&mut self, now: Now, number: u32, bytes: &[u8]) -> Reading {
         let tick = self.tick(now);
         let slot = self.slots.at_mut(number);
-        slot.heard = tick;
+        slot.hear(tick);
         let kept = slot.activity.as_mut().map(|activity| std::mem::take(&mut activity.input));
         let mut input = kept.unwrap_or_default();
         if input.is_empty() {
@@ -123,11 +123,16 @@ impl Engine {
                 Ok(None) => {
                     self.counters.skipped.frames += 1;
                     self.counters.skipped.bytes += raw.size as u64;
+                    self.slots.at_mut(number).count_fruitless();
                     Handled::Done
                 }
                 Err(code) => Handled::Close(code),
             };
             match handled {
+                Handled::Done if self.slots.at(number).floods() => {
+                    self.close(now, number, ErrorCode::RateLimited);
+                    return (input.len(), Reading::More);
+                }
                 Handled::Done => used += raw.size,
                 Handled::Waits => return (used, Reading::Stop),
                 Handled::Close(code) => {
@@ -153,10 +158,14 @@ impl Engine {
                 append_pong(output);
                 let bytes = output.len() - before;
                 self.counters.frame_out(Kind::Pong, bytes);
+                self.slots.at_mut(number).count_fruitless();
                 self.mark_dirty(number);
                 Handled::Done
             }
-            Kind::Pong => Handled::Done,
+            Kind::Pong => {
+                self.slots.at_mut(number).count_fruitless();
+                Handled::Done
+            }
             Kind::Hello => self.hello(now, number, frame).into(),
             Kind::Register => self.register(now, number, frame).into(),
             Kind::Login => self.login(now, number, frame).into(),

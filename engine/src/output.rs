@@ -45,7 +45,7 @@ impl Engine {
         self.slots.activity(number).note_written(bytes);
         let slot = self.slots.at_mut(number);
         // Who takes what it is sent is there.
-        slot.heard = tick;
+        slot.hear(tick);
         let ends = matches!(slot.state, State::Closing { .. });
         let behind = matches!(&slot.state, State::Live(live) if live.feed == Feed::Behind);
         let (stopped, unsent) = (slot.stopped, self.slots.unsent(number).len());
@@ -78,6 +78,9 @@ impl Engine {
         retry_after_ms: u32,
     ) {
         self.counters.refused(code);
+        if code.blame() != Blame::Overload {
+            self.slots.at_mut(number).count_fruitless();
+        }
         let refused = wire::Refused { request_id, code: code as u32, retry_after_ms };
         self.send_frame(number, Kind::Refused, &refused);
     }
@@ -91,8 +94,8 @@ impl Engine {
 
     /// Says why, and closes.
     pub(crate) fn close(&mut self, now: Now, number: u32, code: ErrorCode) {
-        let ours = matches!(code.blame(), Blame::Overload | Blame::Server);
-        let retry_after_ms = if ours { self.retry_after_ms() } else { 0 };
+        let later = matches!(code.blame(), Blame::Overload | Blame::Server | Blame::Quota);
+        let retry_after_ms = if later { self.retry_after_ms() } else { 0 };
         let close = wire::Close { code: code as u32, retry_after_ms, ..Default::default() };
         self.close_with(now, number, code, &close);
     }
@@ -172,7 +175,7 @@ impl Engine {
         // A heartbeat may come at any moment of its tick.
         let silence = |heartbeat_s: u64| {
             let ms = heartbeat_s * 1_000 * SILENCE_HALF_HEARTBEATS / 2;
-            slot.heard + ms.div_ceil(TICK_MS) as u32 + 1
+            slot.heard() + ms.div_ceil(TICK_MS) as u32 + 1
         };
         let opening = (OPENING_TIMEOUT_MS / TICK_MS) as u32;
         match &slot.state {

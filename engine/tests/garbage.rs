@@ -4,6 +4,7 @@
 mod world;
 
 use proptest::prelude::*;
+use prost::Message;
 use starling_codec::{Kind, append_frame, append_ping, wire};
 use world::{World, peer::Peer};
 
@@ -133,19 +134,42 @@ fn a_flood_that_is_not_read_is_not_read_either() {
     world.links[link].takes = 0;
     let mut ping = Vec::new();
     append_ping(&mut ping);
-    let flood = ping.repeat(10_000);
-    for _ in 0..50 {
+    // As many as may be in a second, for long.
+    let flood = ping.repeat(2_000);
+    for _ in 0..25 {
         world.send(link, &flood);
+        world.advance(1_000);
         world.run();
     }
     let ticket = world.links[link].ticket.unwrap();
     assert!(world.engines[0].output(ticket).len() <= 33 * 1024);
-    // When it reads on, it gets every answer.
-    world.links[link].takes = usize::MAX;
-    world.write(link);
-    world.run();
-    let pongs = world.frames(link).iter().filter(|(kind, _)| *kind == Kind::Pong).count();
-    assert_eq!(pongs, 500_000);
+}
+
+/// Two thousand hostile clients, some of them with heartbeats as fast as they went, once made the
+/// others wait for two seconds.
+#[test]
+fn a_flood_of_what_brings_nothing_is_closed() {
+    let mut ping = Vec::new();
+    append_ping(&mut ping);
+    let mut refused = Vec::new();
+    append_frame(&mut refused, Kind::Resolve, &wire::Resolve::default());
+    for flood in [ping, vec![0x02, 0x7F, 0x00], refused] {
+        let mut world = World::new(1);
+        let (_, token) = world.user("ada");
+        let mut phone = Peer::new(token);
+        phone.connect(&mut world);
+        world.run();
+        let link = phone.link.unwrap();
+        world.frames(link);
+        world.send(link, &flood.repeat(10_000));
+        world.run();
+        let frames = world.frames(link);
+        let (kind, body) = frames.last().unwrap();
+        assert_eq!(*kind, Kind::Close);
+        let close = wire::Close::decode(&body[..]).unwrap();
+        assert_eq!(close.code, starling_codec::ErrorCode::RateLimited as u32);
+        assert!(close.retry_after_ms > 0 && frames.len() <= 2_050);
+    }
 }
 
 #[test]
