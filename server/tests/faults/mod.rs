@@ -2,6 +2,7 @@
 //! preloaded into it, and what tests against it share.
 #![allow(dead_code)] // Each test program uses a part of this.
 
+pub mod foes;
 pub mod people;
 
 use crate::common::{self, PATIENCE, Server};

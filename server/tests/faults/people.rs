@@ -70,6 +70,8 @@ pub struct News {
     pub rewinds: usize,
     /// Codes of refusals that ended a connection.
     pub offline_for: Vec<String>,
+    /// Texts of others and when they came.
+    pub heard: Arc<Mutex<Vec<(String, Instant)>>>,
     pub stopped: Option<String>,
 }
 
@@ -86,10 +88,17 @@ impl Device {
             Client::start(server, store.clone(), ClientSettings::default()).unwrap();
         let news = Arc::new(Mutex::new(News::default()));
         let told = news.clone();
+        let own = store.identity().user.0;
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 let mut news = told.lock().unwrap();
                 match event {
+                    Event::Applied(wire::Event { kind: Some(Kind::Message(message)), .. })
+                        if message.sender != own =>
+                    {
+                        let heard = (text_in(&message), Instant::now());
+                        news.heard.lock().unwrap().push(heard);
+                    }
                     Event::Sent { nonce, receipt } => {
                         news.receipts.insert(nonce, receipt);
                     }
@@ -104,6 +113,11 @@ impl Device {
             }
         });
         Device { store, client, news }
+    }
+
+    /// Texts of others and when they came.
+    pub fn hear(&self) -> Arc<Mutex<Vec<(String, Instant)>>> {
+        self.news.lock().unwrap().heard.clone()
     }
 
     pub fn user(&self) -> UserId {

@@ -1,0 +1,310 @@
+//! Two thousand clients at once that mean no good, and people who talk meanwhile.
+//!
+//! Quiet and hostile windows take turns in one run, and people talk at the same rate in all of
+//! them: half of the quiet time lies on either side of each hostile window, so whatever else the
+//! machine does meets both alike. The server has a processor of its own; people and foes share the
+//! others, where foes give way, as it is the server that is on trial.
+//!
+//! What people wait is printed as p99 of all hostile windows together and of all quiet ones, which
+//! have as many samples. The goal is twice; it is not reached yet, so it is no verdict here.
+
+mod common;
+mod faults;
+
+use common::{Server, command};
+use faults::{
+    foes::{self, Arena, Endings, MANNERS, Manner},
+    memory_of,
+    people::{Person, text, within},
+};
+use starling_client::operator::{CreatedUser, Operator};
+use starling_codec::{ErrorCode, wire::Class};
+use std::{
+    mem::MaybeUninit,
+    ops::Range,
+    os::unix::process::CommandExt,
+    sync::{Arc, Mutex, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+const FOES: usize = 2_000;
+const WINDOWS: usize = 3;
+/// Longer than a server waits for HELLO.
+const HOSTILE: Duration = Duration::from_secs(12);
+const QUIET: Duration = Duration::from_secs(6);
+/// A message each way in so long.
+const INTERVAL: Duration = Duration::from_millis(20);
+const MAX_GROWTH_BYTES: u64 = 16 << 20;
+
+/// One message: when it was due, and how long it took to be told to the other.
+struct Sample {
+    due: Instant,
+    took: Duration,
+}
+
+#[test]
+fn two_thousand_hostile_clients_harm_nobody() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path());
+    let users = make_users(&server);
+    let pair = Talk::start(server.address.to_string());
+
+    let mut quiet: Vec<Range<Instant>> = Vec::new();
+    let mut hostile: Vec<Range<Instant>> = Vec::new();
+    let mut endings = Endings::new();
+    thread::sleep(Duration::from_secs(2));
+    quiet.push(window(QUIET));
+    let before = memory_of(server.pid());
+    // The first window warms up: what it fills is used again.
+    let (mut warm, mut most) = (before, before);
+    for number in 0..WINDOWS {
+        let arena = Arc::new(Arena::new(server.address));
+        let crowd = release(&arena, &users, number as u64);
+        wait_until(|| arena.open.load(Ordering::Relaxed) as usize >= FOES * 9 / 10);
+        let begin = Instant::now();
+        while begin.elapsed() < HOSTILE || !all_silent_ones_were_closed(&arena) {
+            thread::sleep(Duration::from_secs(1));
+            most = most.max(memory_of(server.pid()));
+        }
+        hostile.push(begin..Instant::now());
+        if number == 0 {
+            warm = most;
+        }
+        arena.stop.store(true, Ordering::Relaxed);
+        crowd.join().unwrap();
+        println!(
+            "window {number}: {} answers, memory {} KiB above {}",
+            arena.answers.load(Ordering::Relaxed),
+            (most - before) / 1_024,
+            before / 1_024
+        );
+        for (ending, count) in arena.endings.lock().unwrap().iter() {
+            *endings.entry(*ending).or_default() += count;
+        }
+        // Two quiet windows between two hostile ones, a half for each.
+        quiet.push(window(if number + 1 < WINDOWS { 2 * QUIET } else { QUIET }));
+    }
+    let samples = pair.end();
+    println!("{endings:#?}");
+
+    let p99 = |windows: &[Range<Instant>]| percentile(&samples, windows);
+    let (with, without) = (p99(&hostile), p99(&quiet));
+    println!("p99 {with:?} among foes, {without:?} without");
+    let each = |windows: &[Range<Instant>]| -> Vec<Duration> {
+        windows.iter().map(|window| percentile(&samples, std::slice::from_ref(window))).collect()
+    };
+    println!("by window: {:?} among foes, {:?} without", each(&hostile), each(&quiet));
+    println!("{:.1} times as long; the goal is 2", with.as_secs_f64() / without.as_secs_f64());
+    check(&endings);
+    let grown = most - warm;
+    assert!(grown < MAX_GROWTH_BYTES, "the server grew by {grown} bytes");
+    server.end();
+}
+
+/// Each was told why, of those that could hear it, and for a reason that fits.
+fn check(endings: &Endings) {
+    use ErrorCode::*;
+    for (&(manner, told), &count) in endings {
+        let Some(code) = told else {
+            assert!(!manner.hears_why(), "{count} of {manner:?} were not told why");
+            continue;
+        };
+        let fits: &[ErrorCode] = match manner {
+            Manner::Garbage | Manner::Endless => {
+                &[BadFrame, FrameTooLarge, BadMagic, WrongState, VersionUnsupported]
+            }
+            Manner::GarbageInSession => {
+                &[BadFrame, FrameTooLarge, BadMagic, WrongState, BadField, SendSpan]
+            }
+            Manner::LargeOpener | Manner::LargeFrame => &[FrameTooLarge],
+            Manner::Silent | Manner::Loris | Manner::FastLogins => &[],
+            Manner::FastSends | Manner::FastPings => &[RateLimited],
+            Manner::HalfFrame => &[Silent],
+            Manner::FastUnread => &[RateLimited, Overload, Silent],
+        };
+        // Any of them may get no processor for so long that its opener comes too late.
+        assert!(
+            code == OpeningTimeout || fits.contains(&code),
+            "{count} of {manner:?} were told {code}"
+        );
+    }
+    for manner in MANNERS.into_iter().filter(|manner| manner.hears_why()) {
+        assert!(endings.keys().any(|(found, _)| *found == manner), "{manner:?} was never closed");
+    }
+}
+
+fn all_silent_ones_were_closed(arena: &Arena) -> bool {
+    let endings = arena.endings.lock().unwrap();
+    let of = |manner: Manner| -> u64 {
+        endings.iter().filter(|((found, _), _)| *found == manner).map(|(_, count)| count).sum()
+    };
+    let each = (FOES / MANNERS.len()) as u64;
+    of(Manner::Silent) >= each && of(Manner::Loris) >= each
+}
+
+fn window(length: Duration) -> Range<Instant> {
+    let begin = Instant::now();
+    thread::sleep(length);
+    begin..Instant::now()
+}
+
+fn percentile(samples: &[Sample], windows: &[Range<Instant>]) -> Duration {
+    let inside =
+        samples.iter().filter(|sample| windows.iter().any(|window| window.contains(&sample.due)));
+    let mut took: Vec<Duration> = inside.map(|sample| sample.took).collect();
+    took.sort_unstable();
+    assert!(took.len() >= 100, "too few samples");
+    took[took.len() * 99 / 100]
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let until = Instant::now() + common::PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "it does not come to that");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The server on the first processor.
+fn start(data: &std::path::Path) -> Server {
+    let mut command = command();
+    command.arg("--data").arg(data).args(["--shards", "1", "--sends-per-second", "30"]);
+    let (first, _) = processors();
+    // SAFETY: sched_setaffinity may be called between fork and exec, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            stay_on(&first);
+            Ok(())
+        })
+    };
+    let server = Server::start_command(command, data);
+    let (_, others) = processors();
+    stay_on(&others);
+    server
+}
+
+/// The processors this process began with: the first, and the others if there are any.
+fn processors() -> (libc::cpu_set_t, libc::cpu_set_t) {
+    static ALL: std::sync::LazyLock<Vec<usize>> =
+        std::sync::LazyLock::new(starling_server::shard::affinity::processors);
+    let set = |numbers: &[usize]| {
+        // SAFETY: a set of zeroes is a valid one, and CPU_SET ignores an index beyond the set.
+        unsafe {
+            let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed().assume_init();
+            numbers.iter().for_each(|&number| libc::CPU_SET(number, &mut set));
+            set
+        }
+    };
+    (set(&ALL[..1]), set(if ALL.len() > 1 { &ALL[1..] } else { &ALL }))
+}
+
+/// The calling thread, and those it starts later.
+fn stay_on(processors: &libc::cpu_set_t) {
+    // SAFETY: the kernel reads the size it is given; 0 is the calling thread.
+    unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), processors) };
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn make_users(server: &Server) -> Vec<CreatedUser> {
+    runtime().block_on(async {
+        let address = server.address.to_string();
+        let mut operator = Operator::connect(&address, &server.operator_key()).await.unwrap();
+        let names: Vec<String> = (0..FOES).map(|number| format!("foe{number}")).collect();
+        operator.create_users(&names).await.unwrap()
+    })
+}
+
+/// Lets the foes loose, in a thread that gives way to people.
+fn release(arena: &Arc<Arena>, users: &[CreatedUser], seed: u64) -> thread::JoinHandle<()> {
+    let (arena, users) = (arena.clone(), users.to_vec());
+    thread::spawn(move || {
+        // SAFETY: setpriority takes no pointer; on Linux 0 is the calling thread.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+        runtime().block_on(async {
+            let mut crowd = tokio::task::JoinSet::new();
+            for (index, user) in users.into_iter().enumerate() {
+                let manner = MANNERS[index % MANNERS.len()];
+                let seed = seed << 32 | index as u64;
+                crowd.spawn(foes::be(arena.clone(), manner, seed, user.user.0, user.token));
+            }
+            crowd.join_all().await;
+        });
+    })
+}
+
+/// Two people who write to each other at an even pace, in a thread of their own.
+struct Talk {
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    thread: thread::JoinHandle<Vec<Sample>>,
+}
+
+impl Talk {
+    /// Returns when both are there.
+    fn start(server: String) -> Talk {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            runtime().block_on(async move {
+                let people =
+                    [Person::new(&server, "ada", 1).await, Person::new(&server, "bob", 1).await];
+                ready.send(()).unwrap();
+                talk(&people, &stopped).await
+            })
+        });
+        is_ready.recv().unwrap();
+        Talk { stop, thread }
+    }
+
+    fn end(self) -> Vec<Sample> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+async fn talk(people: &[Person; 2], stop: &std::sync::atomic::AtomicBool) -> Vec<Sample> {
+    let sent: Mutex<Vec<Instant>> = Mutex::default();
+    let heard: Vec<_> = people.iter().map(|person| person.devices[0].hear()).collect();
+    let mut number = 0u32;
+    let begin = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let due = begin + INTERVAL * number;
+        tokio::time::sleep_until(due.into()).await;
+        let (from, to) = (number as usize % 2, (number as usize + 1) % 2);
+        sent.lock().unwrap().push(due);
+        let message = text(people[to].user, &number.to_string(), Class::Durable);
+        people[from].devices[0].client.post(message).await.unwrap();
+        number += 1;
+    }
+    for person in people {
+        within("all is acknowledged", person.devices[0].client.flushed()).await;
+    }
+    let sent = std::mem::take(&mut *sent.lock().unwrap());
+    let mut samples = Vec::new();
+    for (index, heard) in heard.iter().enumerate() {
+        let from = (index + 1) % 2;
+        let expected = (from..sent.len()).step_by(2);
+        wait_for(heard, expected.len()).await;
+        let heard = heard.lock().unwrap();
+        // Each once, in the order in which it was written.
+        let numbers: Vec<usize> = heard.iter().map(|(body, _)| body.parse().unwrap()).collect();
+        assert_eq!(numbers, expected.collect::<Vec<_>>());
+        for (number, (_, at)) in numbers.iter().zip(heard.iter()) {
+            let due = sent[*number];
+            samples.push(Sample { due, took: at.saturating_duration_since(due) });
+        }
+    }
+    samples
+}
+
+async fn wait_for(heard: &Mutex<Vec<(String, Instant)>>, count: usize) {
+    let until = Instant::now() + common::PATIENCE;
+    while heard.lock().unwrap().len() < count {
+        assert!(Instant::now() < until, "messages are missing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
