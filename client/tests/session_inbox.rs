@@ -113,6 +113,21 @@ fn the_cursor_rides_before_a_message() {
 }
 
 #[test]
+fn nothing_is_acknowledged_while_the_app_does_not_keep_up() {
+    let mut desk = Desk::live();
+    desk.session.set_keeping_up(false);
+    desk.give_events((1..=40).map(|seq| event(seq, 1)));
+    desk.wait(1_000);
+    desk.send(11);
+    assert_eq!(kinds(&desk.sent()), [Kind::Send]);
+    assert!(desk.session.next_deadline() > Some(desk.now_ms), "nothing is due at once");
+    desk.session.set_keeping_up(true);
+    let sent = desk.sent();
+    assert_eq!(kinds(&sent), [Kind::Ack]);
+    assert_eq!(sent[0].read::<wire::Ack>().cursor, Some(place(40, 1)));
+}
+
+#[test]
 fn a_rewind_takes_back_what_is_above_and_gives_own_messages_to_the_app() {
     let mut desk = Desk::live();
     desk.send(11);

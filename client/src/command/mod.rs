@@ -16,7 +16,7 @@ mod terminal;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use terminal::Terminal;
 
 /// Talk to people over a Starling server.
@@ -86,17 +86,23 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command. Exit codes: 0 done, 1 refused by the server, 2 wrong usage, 3 no connection.
+/// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    ExitCode::from(run_with(std::env::args_os()))
+}
+
+/// Runs the command with these arguments, its own name first, and gives its exit code: 0 done,
+/// 1 refused by the server, 2 wrong usage, 3 no connection.
+pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = Arguments::parse_from(arguments);
     let mut terminal = Terminal::new(arguments.json);
     match run(arguments, &mut terminal) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         // Whoever read the output went away, which is how `starling listen | head` ends.
-        Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(Failure::OutputClosed) => 0,
         Err(failure) => {
             terminal.fail(&failure);
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// Events that may wait for the app before the connection is read no further.
+/// Events that may wait for the app before the server is no longer told that they came.
 const EVENT_ROOM: usize = 1_024;
 /// Calls that may wait for the session.
 const CALL_ROOM: usize = 256;
@@ -52,7 +52,7 @@ pub struct Client {
 }
 
 /// What happens to a client, in order: see [`Event`]. An app that does not read them should drop
-/// them; one that reads slowly slows the server down.
+/// them; for one that reads slowly the server waits, with events only.
 #[derive(Debug)]
 pub struct Events(mpsc::Receiver<Event>);
 

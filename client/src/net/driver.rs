@@ -51,7 +51,8 @@ pub(super) struct Driver<S> {
     calls: mpsc::Receiver<Call>,
     /// `None` once the app has dropped its end.
     events: Option<mpsc::Sender<Event>>,
-    /// Told by the session, not yet taken by the app.
+    /// Told by the session, not yet taken by the app: at most a window of events for each
+    /// connection, as nothing is acknowledged while any is here.
     untold: VecDeque<Event>,
     status: watch::Sender<Status>,
     sendings: HashMap<Nonce, oneshot::Sender<Result<Receipt, SendError>>>,
@@ -134,15 +135,9 @@ impl<S: Store> Driver<S> {
                 }
                 Woken::Ready => {
                     self.write();
-                    // An app that does not keep up stops the reading, and so the server.
-                    if self.untold.is_empty() {
-                        self.read();
-                    }
+                    self.read();
                 }
                 Woken::Time => {
-                    if !self.untold.is_empty() {
-                        self.session.not_reading(self.now_ms());
-                    }
                     self.session.tick(self.now_ms());
                     self.write();
                 }
@@ -154,7 +149,6 @@ impl<S: Store> Driver<S> {
     /// Waits for whatever comes first. Nothing here holds state: each future may be dropped.
     async fn wait(&mut self) -> Woken {
         let wants_write = !self.session.output().is_empty();
-        let wants_read = self.untold.is_empty();
         let retry_at_ms = match (self.session.wish(), &self.link) {
             (Wish::OpenAt(at_ms), Link::None) => Some(at_ms),
             _ => None,
@@ -178,9 +172,8 @@ impl<S: Store> Driver<S> {
                 Link::Opening(opening) => Woken::Opened(opening.await),
                 Link::Open(stream) => {
                     tokio::select! {
-                        _ = stream.readable(), if wants_read => {}
+                        _ = stream.readable() => {}
                         _ = stream.writable(), if wants_write => {}
-                        else => std::future::pending().await,
                     }
                     Woken::Ready
                 }
@@ -267,6 +260,8 @@ impl<S: Store> Driver<S> {
         while !self.untold.is_empty() && self.has_room() {
             self.tell_one();
         }
+        // Reading goes on whatever the app does, for it may be waiting for an answer.
+        self.session.set_keeping_up(self.untold.is_empty());
         if !self.flushes.is_empty() && self.session.unanswered() == 0 {
             for flushed in self.flushes.drain(..) {
                 let _ = flushed.send(());

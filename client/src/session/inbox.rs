@@ -95,7 +95,7 @@ impl<S: Store> Session<S> {
     /// Acknowledges the cursor if the server does not know it.
     pub(super) fn acknowledge(&mut self) {
         let State::Live(live) = &mut self.state else { return };
-        if live.unacknowledged > 0 {
+        if live.unacknowledged > 0 && self.keeping_up {
             live.unacknowledged = 0;
             live.ack_due_ms = None;
             let cursor = Some(self.cursor.into());

@@ -71,6 +71,8 @@ pub struct Session<S> {
     requests: Requests,
     state: State,
     backoff: Backoff,
+    /// The app takes its events about as fast as they come.
+    keeping_up: bool,
     /// The front of a frame whose rest has not come.
     input: Vec<u8>,
     output: Vec<u8>,
@@ -116,6 +118,7 @@ impl<S: Store> Session<S> {
             requests: Requests::default(),
             state: State::Offline { retry_at_ms: 0 },
             backoff: Backoff::new(seed),
+            keeping_up: true,
             input: Vec::new(),
             output: Vec::new(),
             changes: Vec::new(),
@@ -209,13 +212,14 @@ impl<S: Store> Session<S> {
         }
     }
 
-    /// The transport leaves what arrives unread, because the app does not keep up: silence proves
-    /// nothing until it reads again.
-    pub fn not_reading(&mut self, now_ms: u64) {
-        match &mut self.state {
-            State::Opening { deadline_ms } => *deadline_ms = now_ms + limits::OPENING_TIMEOUT_MS,
-            State::Live(live) => live.not_reading(now_ms),
-            State::Offline { .. } | State::Stopped => {}
+    /// Whether the app keeps up. While it does not, no cursor is acknowledged, so the server stops
+    /// at the end of the window that HELLO named; answers still come, and messages still go.
+    pub fn set_keeping_up(&mut self, keeping_up: bool) {
+        let caught_up = keeping_up && !self.keeping_up;
+        self.keeping_up = keeping_up;
+        if caught_up {
+            // The time to acknowledge may have passed meanwhile.
+            self.acknowledge();
         }
     }
 
@@ -237,6 +241,7 @@ impl<S: Store> Session<S> {
                         append_ping(&mut self.output);
                     }
                     if live.ack_due_ms.is_some_and(|due| now_ms >= due) {
+                        live.ack_due_ms = None;
                         self.acknowledge();
                     }
                     self.refresh_if_due(now_ms);

@@ -47,13 +47,6 @@ impl Live {
         now_ms >= since + self.patience_ms()
     }
 
-    pub fn not_reading(&mut self, now_ms: u64) {
-        self.heard_ms = now_ms;
-        if let Some(since_ms) = &mut self.syncing_since_ms {
-            *since_ms = now_ms;
-        }
-    }
-
     /// Server time, Unix milliseconds.
     pub fn server_ms(&self, now_ms: u64) -> u64 {
         (i128::from(now_ms) + self.server_ahead_ms).clamp(0, i128::from(u64::MAX)) as u64

@@ -1,0 +1,190 @@
+//! Messages over links that fail at random, and over a server that dies again and again: each
+//! arrives once, in order, at every device.
+
+mod common;
+mod support;
+
+use common::Server;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use starling_client::{
+    Change, Client, ClientSettings, Identity, Journal, Page, Peer, Receipt, SqliteStore, Store,
+    codec::wire::{self, Class},
+};
+use std::{path::Path, time::Duration};
+use support::{proxy::Proxy, *};
+use tokio::task::block_in_place;
+
+const MESSAGES: usize = 10_000;
+const REPLIES: usize = 1_000;
+
+/// Ada and Bob with two devices each.
+struct People {
+    ada: [Identity; 2],
+    bob: [Identity; 2],
+}
+
+impl People {
+    async fn join(server: &str) -> People {
+        let (ada, bob) = (register(server, "ada").await, register(server, "bob").await);
+        let (ada_too, bob_too) = (login(server, "ada").await, login(server, "bob").await);
+        People { ada: [ada, ada_too], bob: [bob, bob_too] }
+    }
+}
+
+/// What came of a long talk: every device's inbox, and what the two writers were told.
+struct Talk {
+    inboxes: Vec<Vec<wire::Event>>,
+    by_ada: Vec<Receipt>,
+    by_bob: Vec<Receipt>,
+}
+
+fn texts(who: &'static str, count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(move |number| format!("{who} {number}"))
+}
+
+/// The first devices write to each other; all four hear everything.
+async fn talk(server: &str, people: &People, class: fn(usize) -> Class) -> Talk {
+    let mut clients = Vec::new();
+    let mut hearing = Vec::new();
+    for identity in people.ada.iter().chain(&people.bob) {
+        let (client, mut events) = device(server, identity);
+        clients.push(client);
+        hearing.push(tokio::spawn(async move { collect(&mut events, MESSAGES + REPLIES).await }));
+    }
+    let (ada, bob) = (people.ada[0].user, people.bob[0].user);
+    let writing = async {
+        tokio::join!(
+            write(&clients[0], bob, texts("ada", MESSAGES), class),
+            write(&clients[2], ada, texts("bob", REPLIES), class),
+        )
+    };
+    let (by_ada, by_bob) = tokio::time::timeout(PATIENCE, writing).await.expect("all is kept");
+    let mut inboxes = Vec::new();
+    for heard in hearing {
+        inboxes.push(tokio::time::timeout(PATIENCE, heard).await.expect("all arrives").unwrap());
+    }
+    Talk { inboxes, by_ada, by_bob }
+}
+
+impl Talk {
+    /// Each message once, in order, everywhere; and what was acknowledged is what was delivered.
+    fn check(&self, people: &People) -> Vec<wire::Message> {
+        let seen: Vec<_> = self.inboxes.iter().map(|events| messages_of(events)).collect();
+        for messages in &seen {
+            assert_eq!(without_nonce(messages), without_nonce(&seen[0]));
+        }
+        let written = texts_by_device(&seen[0]);
+        assert_eq!(written.len(), 2);
+        let sides = [
+            (&people.ada[0], &self.by_ada, texts("ada", MESSAGES)),
+            (&people.bob[0], &self.by_bob, texts("bob", REPLIES)),
+        ];
+        for (writer, receipts, texts) in sides {
+            assert!(written[&(writer.user.0, writer.device.0)].iter().cloned().eq(texts));
+            let own = seen[0].iter().filter(|message| message.sender == writer.user.0);
+            let places = own.map(|message| (message.id, message.seq));
+            assert!(receipts.iter().map(|receipt| (receipt.id.0, receipt.seq)).eq(places));
+        }
+        without_nonce(&seen[0])
+    }
+}
+
+/// All that the server has of the conversation, page by page.
+async fn history(client: &Client, of: Peer) -> Vec<wire::Message> {
+    let mut messages: Vec<wire::Message> = Vec::new();
+    loop {
+        let after = messages.last().map_or(0, |last| last.seq);
+        // "After nothing" would be the newest page.
+        let page = if after == 0 { Page::Before(201) } else { Page::After(after) };
+        let page = client.history(of, page, 200).await.unwrap();
+        messages.extend(page.messages);
+        if after > 0 && !page.more {
+            return messages;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_messages_over_bad_links_arrive_once_and_in_order_at_every_device() {
+    let server = Server::start(&["--shards", "2"]);
+    let proxy = Proxy::start(server.address, seed()).await;
+    let people = People::join(&server.address.to_string()).await;
+    let talk = talk(&proxy.server(), &people, |_| Class::Durable).await;
+    println!("cuts, half-closes, stalls: {:?}", proxy.faults());
+    assert!(proxy.faults().iter().all(|count| *count > 3));
+    let seen = talk.check(&people);
+
+    let (client, _) = device(&server.address.to_string(), &people.bob[1]);
+    let kept = history(&client, Peer::User(people.ada[0].user)).await;
+    assert_eq!(without_nonce(&kept), seen);
+    server.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let data = tempfile::tempdir().unwrap();
+    let start = |data: &Path| Server::start_in(data, &["--shards", "2"]);
+    let server = start(data.path());
+    let direct = server.address.to_string();
+    let people = People::join(&direct).await;
+    // A third device of Bob's lives on disk, and goes and comes as it likes.
+    let phone_folder = tempfile::tempdir().unwrap();
+    let phone = login(&direct, "bob").await;
+    let mut store = SqliteStore::open(phone_folder.path()).unwrap();
+    store.commit(&[Change::Identity(phone)]).unwrap();
+    drop(store);
+
+    let proxy = Proxy::start(server.address, seed).await;
+    let killing = {
+        let (proxy, data) = (proxy.clone(), data.path().to_owned());
+        async move {
+            let mut server = server;
+            for _ in 0..15 {
+                tokio::time::sleep(Duration::from_millis(rng.random_range(100..700))).await;
+                server = block_in_place(|| {
+                    server.kill();
+                    start(&data)
+                });
+                proxy.lead_to(server.address);
+            }
+            server
+        }
+    };
+    let killing = tokio::spawn(killing);
+    let restless = {
+        let (server, folder) = (proxy.server(), phone_folder.path().to_owned());
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                let store = SqliteStore::open(&folder).unwrap();
+                let (client, events) =
+                    Client::start(&server, store, ClientSettings::default()).unwrap();
+                drop(events);
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                client.close().await;
+            }
+        })
+    };
+    let class = |number| if number % 3 == 0 { Class::Buffered } else { Class::Durable };
+    let talk = talk(&proxy.server(), &people, class).await;
+    let server = killing.await.unwrap();
+    restless.await.unwrap();
+    let seen = talk.check(&people);
+
+    let store = SqliteStore::open(phone_folder.path()).unwrap();
+    let direct = server.address.to_string();
+    let (client, mut events) = Client::start(&direct, store, ClientSettings::default()).unwrap();
+    // Answers come although nobody takes the thousands of events.
+    let kept = history(&client, Peer::User(people.ada[0].user)).await;
+    assert_eq!(without_nonce(&kept), seen);
+    let journal = Journal::open(phone_folder.path()).unwrap();
+    let head = talk.inboxes[2].last().map_or(0, |event| event.seq);
+    while journal.unshown().unwrap().last().is_none_or(|event| event.seq < head) {
+        tokio::time::timeout(PATIENCE, events.next()).await.expect("all arrives");
+    }
+    let on_phone = messages_of(&journal.unshown().unwrap());
+    assert_eq!(without_nonce(&on_phone), seen);
+    client.close().await;
+    server.end();
+}
