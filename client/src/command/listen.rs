@@ -15,18 +15,23 @@ use crate::{
     text_of,
 };
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long to wait for a name before a number stands in for it.
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(context: &Context, terminal: &mut Terminal) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::new()?;
     let (profile, identity) = context.open_logged_in()?;
     // What other commands of this profile received. What comes after this is told as it comes.
     let missed = profile.journal.unshown()?;
-    let mut online = context.connect_profile(profile, identity).await?;
+    let mut online = tokio::select! {
+        online = context.connect_profile(profile, identity) => online?,
+        () = interrupts.next() => return Ok(()),
+    };
     show_all(&online, terminal, missed.into_iter().map(Event::Applied)).await?;
     report_unsent(&online.client, terminal).await?;
-    match follow(&mut online, terminal).await? {
+    match follow(&mut online, terminal, &mut interrupts).await? {
         None => {
             online.client.close().await;
             Ok(())
@@ -39,12 +44,12 @@ pub(super) async fn run(context: &Context, terminal: &mut Terminal) -> Result<()
 async fn follow(
     online: &mut Online,
     terminal: &mut Terminal,
+    interrupts: &mut Interrupts,
 ) -> Result<Option<StopReason>, Failure> {
-    let mut interrupted = std::pin::pin!(interrupted());
     loop {
         let first = tokio::select! {
             event = online.events.next() => event,
-            () = &mut interrupted => return Ok(None),
+            () = interrupts.next() => return Ok(None),
         };
         let Some(first) = first else { return Ok(None) };
         // What is there already is shown together.
@@ -180,18 +185,23 @@ pub(super) async fn name_of(
     }
 }
 
-/// Ctrl-C, or a polite kill.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut polite = signal(SignalKind::terminate()).ok();
-    let polite = async {
-        match &mut polite {
-            Some(polite) => polite.recv().await,
-            None => std::future::pending().await,
+/// Ctrl-C, or a polite kill. From the moment it is made neither ends the process by itself.
+struct Interrupts {
+    typed: Signal,
+    polite: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Interrupts, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Usage(error.to_string()));
+        let (typed, polite) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Interrupts { typed: listen(typed)?, polite: listen(polite)? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.typed.recv() => {}
+            _ = self.polite.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = polite => {}
     }
 }

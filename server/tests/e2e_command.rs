@@ -1,0 +1,345 @@
+//! The command `starling` against the real server: what a first evening with Starling is.
+
+mod common;
+mod support;
+
+use common::Server;
+use serde_json::Value;
+use starling_client::{
+    Change, Client, ClientSettings, Entry, EntryState, Outgoing, Peer, SqliteStore, Store,
+    codec::{Nonce, UserId},
+};
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+use support::PASSWORD;
+use tempfile::TempDir;
+
+const ARGUMENTS: &str = "TEST_ARGUMENTS";
+
+/// Not a test of its own: the process in which the others run the command. It is the command's
+/// own code in a process of its own; its binary may not have been built for this test.
+#[test]
+fn starling_itself() {
+    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
+    let arguments = std::iter::once("starling").chain(arguments.split('\u{1f}'));
+    std::process::exit(starling_client::command::run_with(arguments.map(Into::into)).into());
+}
+
+/// Somebody at a terminal.
+struct Person {
+    profile: TempDir,
+    server: String,
+}
+
+/// How a command ended: its exit code, its JSON lines, and what it said on standard error.
+struct Ended {
+    code: i32,
+    lines: Vec<Value>,
+    said: String,
+}
+
+impl Person {
+    fn new(server: &Server) -> Person {
+        Person { profile: tempfile::tempdir().unwrap(), server: server.address.to_string() }
+    }
+
+    fn registered(server: &Server, name: &str) -> Person {
+        let person = Person::new(server);
+        assert_eq!(person.json(&["register", name]).code, 0);
+        person
+    }
+
+    fn logged_in(server: &Server, name: &str) -> Person {
+        let person = Person::new(server);
+        assert_eq!(person.json(&["login", name]).code, 0);
+        person
+    }
+
+    fn folder(&self) -> &Path {
+        self.profile.path()
+    }
+
+    fn command(&self, arguments: &[&str], password: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "starling_itself", "--nocapture", "--test-threads=2"])
+            .env(ARGUMENTS, arguments.join("\u{1f}"))
+            .env("STARLING_SERVER", &self.server)
+            .env("STARLING_PROFILE", self.folder())
+            .env("STARLING_PASSWORD", password)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn end(mut command: Command) -> Ended {
+        let output = command.output().unwrap();
+        let lines = output.stdout.lines().map_while(Result::ok);
+        Ended {
+            code: output.status.code().unwrap(),
+            lines: lines.filter_map(|line| json(&line)).collect(),
+            said: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Ended {
+        Person::end(self.command(&[&["--json"], arguments].concat(), PASSWORD))
+    }
+
+    fn human(&self, arguments: &[&str]) -> Ended {
+        Person::end(self.command(arguments, PASSWORD))
+    }
+
+    fn listen(&self) -> Listener {
+        let mut command = self.command(&["--json", "listen"], PASSWORD);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Listener { child, lines, heard: VecDeque::new() }
+    }
+
+    fn texts(&self, with: &str) -> Vec<String> {
+        texts(&self.json(&["history", with]).lines)
+    }
+}
+
+fn json(line: &str) -> Option<Value> {
+    serde_json::from_str(&line[line.find('{')?..]).ok()
+}
+
+fn texts(lines: &[Value]) -> Vec<String> {
+    let messages = lines.iter().filter(|line| line["type"] == "message");
+    messages.map(|line| line["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A `starling listen` that runs.
+struct Listener {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    heard: VecDeque<Value>,
+}
+
+impl Listener {
+    /// The next line of a type; those between stay for later.
+    fn wait_for(&mut self, kind: &str) -> Value {
+        if let Some(at) = self.heard.iter().position(|line| line["type"] == kind) {
+            return self.heard.remove(at).unwrap();
+        }
+        loop {
+            let line = self.lines.next().expect("it still runs").unwrap();
+            match json(&line) {
+                Some(line) if line["type"] == kind => return line,
+                Some(line) => self.heard.push_back(line),
+                None => {}
+            }
+        }
+    }
+
+    fn text(&mut self) -> String {
+        self.wait_for("message")["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends it as Ctrl-C does; gives what it had not been asked for.
+    fn end(mut self) -> Vec<Value> {
+        // SAFETY: kill takes no pointer; the process is our child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
+        let rest = self.lines.by_ref().map_while(Result::ok).filter_map(|line| json(&line));
+        self.heard.extend(rest);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.heard.drain(..).collect()
+    }
+}
+
+#[test]
+fn two_people_talk_a_third_device_sees_the_same_and_a_killed_server_is_a_pause() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start_in(data.path(), &["--shards", "2"]);
+    let address = server.address.to_string();
+    let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let bob_too = Person::logged_in(&server, "Bob");
+
+    let sent = alice.json(&["send", "bob", "one"]);
+    assert_eq!((sent.code, &sent.lines[0]["type"]), (0, &"sent".into()));
+    let mut listeners = [bob.listen(), bob_too.listen()];
+    for listener in &mut listeners {
+        let message = listener.wait_for("message");
+        assert_eq!(message["text"], "one");
+        assert_eq!(message["id"], sent.lines[0]["id"]);
+        assert_eq!((&message["from"], &message["seq"]), (&"1".into(), &1.into()));
+        assert_eq!((&message["inbox_seq"], &message["prev"]), (&1.into(), &0.into()));
+        listener.wait_for("online");
+    }
+    server.kill();
+    listeners.iter_mut().for_each(|listener| drop(listener.wait_for("offline")));
+    assert_eq!(alice.json(&["send", "bob", "nobody hears"]).code, 3);
+    let server = Server::start_in(data.path(), &["--shards", "2", "--listen", &address]);
+    listeners.iter_mut().for_each(|listener| drop(listener.wait_for("online")));
+    assert_eq!(alice.json(&["send", "bob", "two"]).code, 0);
+    for mut listener in listeners {
+        assert_eq!(listener.text(), "two");
+        assert_eq!(texts(&listener.end()), [""; 0], "nothing is doubled");
+    }
+    // What was printed is not printed again; what came meanwhile is, whoever fetched it.
+    assert_eq!(alice.json(&["send", "bob", "three"]).code, 0);
+    assert_eq!(bob.json(&["send", "alice", "four"]).code, 0);
+    let mut listener = bob.listen();
+    assert_eq!([listener.text(), listener.text()], ["three", "four"]);
+    assert_eq!(texts(&listener.end()), [""; 0]);
+
+    let all = ["one", "two", "three", "four"];
+    for (person, with) in [(&alice, "bob"), (&bob, "alice"), (&bob_too, "alice")] {
+        assert_eq!(person.texts(with), all);
+    }
+    let last = alice.json(&["history", "bob", "--limit", "2"]);
+    assert_eq!(texts(&last.lines), ["three", "four"]);
+    let shown = alice.human(&["send", "bob", "five"]);
+    assert_eq!((shown.code, shown.said.as_str()), (0, ""));
+    server.end();
+}
+
+#[test]
+fn history_goes_on_over_many_pages() {
+    let server = Server::start(&["--shards", "1"]);
+    let (alice, _bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = SqliteStore::open(alice.folder()).unwrap();
+        let started = Client::start(&alice.server, store, ClientSettings::default());
+        let (client, _) = started.unwrap();
+        let texts = (0..450).map(|number| number.to_string());
+        support::write(&client, UserId(2), texts, |_| Default::default()).await;
+        client.close().await;
+    });
+    for limit in [1, 199, 200, 201, 450, 1_000] {
+        let page = alice.json(&["history", "bob", "--limit", &limit.to_string()]);
+        let expected = (450 - limit.min(450)..450).map(|number| number.to_string());
+        assert!(texts(&page.lines).into_iter().eq(expected), "{limit}");
+    }
+    server.end();
+}
+
+#[test]
+fn a_send_that_was_interrupted_goes_out_once_with_the_next_command() {
+    let server = Server::start(&["--shards", "2"]);
+    let (alice, _bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    // As a `send` leaves the profile that is killed before its first byte is out.
+    let leave = |text: &str| {
+        let mut store = SqliteStore::open(alice.folder()).unwrap();
+        let saved = store.load().unwrap();
+        let send_no = starling_client::codec::SendNo(saved.next_send_no);
+        let entry = Entry {
+            nonce: Nonce(rand::random()),
+            send_no,
+            message: Outgoing::text(Peer::User(UserId(2)), text),
+            state: EntryState::Unanswered,
+        };
+        store.commit(&[Change::NextSendNo(send_no.0 + 1), Change::Outbox(entry)]).unwrap();
+    };
+    leave("before the first byte");
+    // And as one leaves it that is killed after the last, before the answer: as it was before.
+    let before = tempfile::tempdir().unwrap();
+    std::fs::copy(alice.folder().join("profile.db"), before.path().join("profile.db")).unwrap();
+    assert_eq!(alice.texts("bob").len(), 1);
+    assert_eq!(alice.texts("bob"), ["before the first byte"]);
+
+    let restored = Person { profile: before, server: alice.server.clone() };
+    assert_eq!(restored.texts("bob"), ["before the first byte"]);
+    assert_eq!(restored.json(&["send", "bob", "after"]).code, 0);
+    assert_eq!(restored.texts("bob"), ["before the first byte", "after"]);
+    server.end();
+}
+
+#[test]
+fn refusals_are_one_line_with_the_next_command() {
+    let server = Server::start(&["--shards", "2"]);
+    let alice = Person::registered(&server, "alice");
+    let refused = |ended: Ended, name: &str, next: &str| {
+        assert_eq!(ended.code, 1);
+        let [line] = &ended.lines[..] else { panic!("{:?}", ended.lines) };
+        assert_eq!((&line["type"], &line["name"]), (&"error".into(), &name.into()));
+        assert!(line["message"].as_str().unwrap().contains(next), "{line}");
+    };
+    refused(alice.json(&["send", "nobody", "hi"]), "UNKNOWN_USER", "register nobody");
+    refused(Person::new(&server).json(&["register", "Alice"]), "NAME_TAKEN", "login Alice");
+    refused(Person::new(&server).json(&["register", "a b c"]), "NAME_INVALID", "register NAME");
+    let stranger = Person::new(&server);
+    let wrong = Person::end(stranger.command(&["--json", "login", "alice"], "wrong password"));
+    refused(wrong, "WRONG_PASSWORD", "login alice");
+    let human = alice.human(&["send", "nobody", "hi"]);
+    assert_eq!((human.code, human.said.lines().count()), (1, 1), "{}", human.said);
+
+    let missing = alice.json(&["stats", "--operator-key", "/dev/null"]);
+    refused(missing, "WRONG_OPERATOR_KEY", "--operator-key");
+    let key = server.data().join("operator.key");
+    let counted = alice.json(&["stats", "--operator-key", key.to_str().unwrap()]);
+    assert_eq!(counted.code, 0);
+    assert!(counted.lines.iter().any(|line| line["type"] == "counter" && line["name"] == "syncs"));
+    server.end();
+}
+
+#[test]
+fn a_changed_password_logs_the_other_devices_out_and_a_logout_this_one() {
+    let server = Server::start(&["--shards", "2"]);
+    let alice = Person::registered(&server, "alice");
+    let alice_too = Person::logged_in(&server, "alice");
+    let new = "battery staple";
+    let mut change = alice.command(&["--json", "passwd"], PASSWORD);
+    change.env("STARLING_NEW_PASSWORD", new);
+    let changed = Person::end(change);
+    assert_eq!((changed.code, &changed.lines[0]["action"]), (0, &"passwd".into()));
+
+    let out = alice_too.json(&["listen"]);
+    assert_eq!((out.code, &out.lines[0]["name"]), (1, &"TOKEN_REVOKED".into()));
+    let again = |person: &Person, password| {
+        Person::end(person.command(&["--json", "login", "alice"], password)).code
+    };
+    assert_eq!((again(&alice_too, PASSWORD), again(&alice_too, new)), (1, 0));
+    assert_eq!(alice.json(&["send", "alice", "a note"]).code, 0);
+
+    assert_eq!(alice.json(&["logout"]).lines[0]["action"], "logout");
+    assert_eq!(alice.json(&["listen"]).code, 2);
+    // The same device comes back with what it held.
+    assert_eq!(again(&alice, new), 0);
+    assert_eq!(alice.texts("alice"), ["a note"]);
+    server.end();
+}
+
+#[test]
+fn a_copy_of_a_profile_that_takes_over_stops_the_first() {
+    let server = Server::start(&["--shards", "2"]);
+    let alice = Person::registered(&server, "alice");
+    let copy = Person { profile: tempfile::tempdir().unwrap(), server: alice.server.clone() };
+    std::fs::copy(alice.folder().join("profile.db"), copy.folder().join("profile.db")).unwrap();
+    let mut first = copy.listen();
+    first.wait_for("online");
+    // Counts on above the copy: the first attempt may find the copy in its way.
+    let taking = alice.listen();
+    let stopped = first.wait_for_either(taking);
+    assert_eq!((&stopped["type"], &stopped["name"]), (&"error".into(), &"REPLACED".into()));
+    server.end();
+}
+
+impl Listener {
+    /// Of two listeners with one device between them one is stopped: what it said last.
+    fn wait_for_either(mut self, mut other: Listener) -> Value {
+        loop {
+            for listener in [&mut self, &mut other] {
+                if listener.child.try_wait().unwrap().is_some() {
+                    return listener.wait_for("error");
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Fails when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
