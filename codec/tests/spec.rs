@@ -305,8 +305,8 @@ fn example() -> String {
         };
         let kind = body.kind();
         let json = if kind.has_body() {
-            to_json(&DynamicMessage::decode(body_type(&schema, kind), raw.body).unwrap())
-                .to_string()
+            let body = DynamicMessage::decode(body_type(&schema, kind), raw.body).unwrap();
+            sorted(to_json(&body)).to_string()
         } else {
             String::new()
         };
