@@ -4,6 +4,7 @@
 //! Nothing depends on this crate, so it may know all others.
 
 pub mod direction;
+pub mod manual;
 pub mod map;
 pub mod policy;
 

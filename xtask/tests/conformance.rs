@@ -1,15 +1,13 @@
-//! The engine does with the conformance vectors what they say, and its table of states is that of
-//! protocol-spec.md. It is here because neither engine nor codec may know the other's files.
+//! The engine does with the conformance vectors what they say. It is here because the vectors are
+//! codec's, and codec knows no engine.
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use starling_codec::{
-    Answer, Body, ConversationId, Decoded, DeviceId, DeviceState, Direction, Epoch, EpochTag, Kind,
-    MAGIC, PROTOCOL_VERSION, Place, Query, Resumption, SendWindow, Ticket, UserId, append_frame,
-    decode_frame, limits, wire,
+    Answer, Body, Decoded, DeviceId, DeviceState, Epoch, EpochTag, Kind, MAGIC, PROTOCOL_VERSION,
+    Place, Query, Resumption, SendWindow, Ticket, UserId, append_frame, decode_frame, limits, wire,
 };
-use starling_engine::{Effect, Engine, Identity, Keyring, Now, Phase, Settings, allowed};
-use std::collections::BTreeMap;
+use starling_engine::{Effect, Engine, Identity, Keyring, Now, Settings};
 
 const NOW: Now = Now { mono_ms: 1_000, unix_ms: 1_772_366_400_000 };
 /// Whose the sessions are, as codec/vectors/README.md says.
@@ -199,53 +197,4 @@ fn wrong_operator(bytes: &[u8]) -> bool {
         Decoded::Frame(raw) => raw.kind == Kind::Operator as u8,
         _ => false,
     }
-}
-
-/// The specification's table of states, by kind.
-fn table_of_states() -> BTreeMap<String, Vec<String>> {
-    let text = std::fs::read_to_string(xtask::root().join("protocol-spec.md")).unwrap();
-    let names: Vec<&str> = Phase::ALL.iter().map(|phase| phase.name()).collect();
-    let header = format!("| kind | {} |", names.join(" | "));
-    let rows: BTreeMap<String, Vec<String>> = text
-        .lines()
-        .skip_while(|line| *line != header)
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| {
-            let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
-            (cells.next().unwrap(), cells.collect())
-        })
-        .collect();
-    assert!(!rows.is_empty(), "no table {header}");
-    rows
-}
-
-#[test]
-fn the_table_of_states_is_that_of_the_engine() {
-    let rows = table_of_states();
-    let expected = |kind: Kind| -> Vec<String> {
-        let cell = |phase: &Phase| match phase {
-            Phase::Checking => "waits",
-            Phase::Closing => "ignored",
-            _ if allowed(kind, *phase) => "yes",
-            _ => "closes",
-        };
-        Phase::ALL.iter().map(|phase| cell(phase).to_owned()).collect()
-    };
-    for &kind in Kind::ALL {
-        let row = match kind.direction() {
-            Direction::Server => "any other",
-            _ => kind.name(),
-        };
-        assert_eq!(rows.get(row), Some(&expected(kind)), "{}", kind.name());
-    }
-    let from_clients = Kind::ALL.iter().filter(|kind| kind.direction() != Direction::Server);
-    assert_eq!(rows.len(), from_clients.count() + 1);
-}
-
-#[test]
-fn the_specification_says_how_the_id_of_a_conversation_is_made() {
-    let (low, high) = (UserId(3), UserId(5));
-    let id = (1u64 << 63) + 3 * (1u64 << 32) + 5;
-    assert_eq!(ConversationId::direct(high, low), ConversationId(id));
 }

@@ -1,6 +1,6 @@
 //! What must stay true of the repository as a whole.
 
-use xtask::{direction, metadata, policy::Policy, root};
+use xtask::{direction, manual, map, metadata, policy::Policy, root};
 
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
@@ -21,4 +21,42 @@ fn licences_sources_and_bans_are_as_deny_toml_says() {
     let policy = Policy::read(&root().join("deny.toml")).unwrap();
     let metadata = metadata(&policy.graph.targets).unwrap();
     assert_none(&policy.complaints(&metadata).unwrap());
+}
+
+#[test]
+fn the_architecture_map_leads_somewhere() {
+    let Ok(text) = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")) else {
+        panic!("docs/ARCHITECTURE.md is the map of this repository, and it is not there");
+    };
+    let waypoints = map::waypoints(&text);
+    assert!(waypoints.len() >= 6, "the map names only {} waypoints", waypoints.len());
+    let lost: Vec<String> = waypoints.iter().filter_map(|point| map::lost(root(), point)).collect();
+    assert_none(&lost);
+}
+
+/// The options that help shows.
+fn shown(command: &clap::Command) -> impl Iterator<Item = &str> {
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    shown.filter_map(|argument| argument.get_long())
+}
+
+#[test]
+fn every_command_has_completions_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    manual::write(folder.path()).unwrap();
+    let file = |name: String| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    for command in manual::commands() {
+        let name = command.get_name();
+        for completions in [format!("{name}.bash"), format!("_{name}"), format!("{name}.fish")] {
+            assert!(file(format!("completions/{completions}")).contains(name), "{completions}");
+        }
+        let page = file(format!("man/{name}.1"));
+        for argument in shown(&command) {
+            let escaped = argument.replace('-', "\\-");
+            assert!(page.contains(&format!("\\-\\-{escaped}")), "{name}.1 lacks --{argument}");
+        }
+        for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            file(format!("man/{name}-{}.1", subcommand.get_name()));
+        }
+    }
 }
