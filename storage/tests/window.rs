@@ -85,8 +85,8 @@ struct World {
     devices: HashMap<u32, Device>,
     backups: HashMap<u32, Device>,
     kept: Vec<Kept>,
-    /// By device: numbers above it are refused until it comes.
-    held: HashMap<u32, u64>,
+    /// By device: what was refused for now. Numbers above the lowest are refused until it comes.
+    held: HashMap<u32, BTreeSet<u64>>,
     /// Version and length of Ada's inbox, and of her conversation with Bob, after each batch.
     heads: BTreeMap<u64, (Place, u64)>,
     head: Place,
@@ -262,13 +262,16 @@ impl World {
                     refused(ErrorCode::SendConflict)
                 };
             }
-            match self.held.get(&send.device) {
-                Some(held) if send.send_no > *held => return refused(ErrorCode::SendOutOfOrder),
-                _ if !room => {
-                    self.held.insert(send.device, send.send_no);
-                    return refused(ErrorCode::DiskFull);
+            let held = self.held.entry(send.device).or_default();
+            let overtakes = held.first().is_some_and(|lowest| send.send_no > *lowest);
+            if room && !overtakes {
+                held.remove(&send.send_no);
+            } else {
+                if held.len() < SendWindow::WIDTH as usize {
+                    held.insert(send.send_no);
                 }
-                _ => drop(self.held.remove(&send.device)),
+                let code = if overtakes { ErrorCode::SendOutOfOrder } else { ErrorCode::DiskFull };
+                return refused(code);
             }
         }
         let (epoch, _) = self.epochs.current();

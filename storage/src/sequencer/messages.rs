@@ -15,19 +15,29 @@ use crate::{
 };
 use starling_codec::{
     Accepted, Append, ConversationId, Cursor, DeviceId, Epoch, ErrorCode, MessageId, Nonce,
-    Outcome, Place, SendNo, Standing, UserId,
+    Outcome, Place, SendNo, SendWindow, Standing, UserId,
     wire::{self, Class, event::Kind},
 };
+use std::collections::BTreeSet;
 
 /// How long a device's later sends wait for the one that was refused, in milliseconds of message
 /// time. By then the door has heard of the refusal and keeps the order itself.
 const HOLD_MS: u64 = 5_000;
 
-/// A send that was refused for now.
-#[derive(Clone, Copy, Debug)]
+/// Sends of a device that were refused for now and have not come again.
+#[derive(Clone, Debug, Default)]
 pub struct Held {
-    send_no: SendNo,
+    /// At most a window's width of them, which is more than a client may have without an answer.
+    refused: BTreeSet<SendNo>,
     until_ms: u64,
+}
+
+impl Held {
+    fn refuse(&mut self, send_no: SendNo) {
+        if self.refused.len() < SendWindow::WIDTH as usize {
+            self.refused.insert(send_no);
+        }
+    }
 }
 
 impl Sequencer {
@@ -156,27 +166,39 @@ impl Sequencer {
     }
 
     /// Refuses a send when the disk is full, and those after it until it comes again: overload
-    /// must not change the order of what a person wrote.
+    /// must not change the order of what a person wrote. Those wait in turn for each other, since
+    /// on their way to two conversations they may overtake the one that they wait for.
     fn refuse_for_now(&mut self, append: &Append, room: bool) -> Option<ErrorCode> {
         if room && self.held.is_empty() {
             return None;
         }
         let key = (append.sender, append.device);
+        let send_no = append.send_no;
         let now_ms = append.id.time_ms();
-        if let Some(held) = self.held.get(&key)
-            && append.send_no > held.send_no
-            && now_ms < held.until_ms
+        if self.held.get(&key).is_some_and(|held| now_ms >= held.until_ms) {
+            self.held.remove(&key);
+        }
+        if let Some(held) = self.held.get_mut(&key)
+            && held.refused.first().is_some_and(|lowest| send_no > *lowest)
         {
+            held.refuse(send_no);
             return Some(ErrorCode::SendOutOfOrder);
         }
         if room {
-            self.held.remove(&key);
+            if let Some(held) = self.held.get_mut(&key) {
+                held.refused.remove(&send_no);
+                if held.refused.is_empty() {
+                    self.held.remove(&key);
+                }
+            }
             return None;
         }
         if self.held.len() >= self.hot_entries {
             self.held.retain(|_, held| now_ms < held.until_ms);
         }
-        self.held.insert(key, Held { send_no: append.send_no, until_ms: now_ms + HOLD_MS });
+        let held = self.held.entry(key).or_default();
+        held.refuse(send_no);
+        held.until_ms = now_ms + HOLD_MS;
         self.tally.refused_disk_full += 1;
         Some(ErrorCode::DiskFull)
     }
