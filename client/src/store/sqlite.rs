@@ -68,7 +68,7 @@ pub struct SqliteStore {
     /// All but the outbox, as it stands in the table.
     kept: Saved,
     /// Held as long as the store lives; the system lets go of it if the process dies.
-    _lock: File,
+    _lock: ProfileLock,
 }
 
 impl SqliteStore {
@@ -79,12 +79,11 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         make_folder(path).map_err(failed)?;
-        let lock = File::create(path.join(LOCK)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match ProfileLock::take(path) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(path.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        };
         let broken = |source: rusqlite::Error| OpenError::Broken {
             path: path.to_owned(),
             source: source.into(),
@@ -96,6 +95,27 @@ impl SqliteStore {
         }
         let kept = read_profile(&connection).map_err(broken)?.unwrap_or_default();
         Ok(SqliteStore { connection, kept, _lock: lock })
+    }
+}
+
+/// The right to a profile.
+#[derive(Debug)]
+struct ProfileLock(File);
+
+impl ProfileLock {
+    fn take(path: &Path) -> Result<ProfileLock, TryLockError> {
+        let file = File::create(path.join(LOCK)).map_err(TryLockError::Error)?;
+        file.try_lock()?;
+        Ok(ProfileLock(file))
+    }
+}
+
+impl Drop for ProfileLock {
+    /// Lets go at once. To close the file is not enough: a process that another thread is just
+    /// starting holds a copy of it until it runs its own program.
+    fn drop(&mut self) {
+        // Closing the file lets go too, if a moment later, should this fail.
+        let _ = self.0.unlock();
     }
 }
 
