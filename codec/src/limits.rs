@@ -34,6 +34,8 @@ limits! {
     /// Shortest and longest password, in bytes.
     MIN_PASSWORD_BYTES: usize = 8;
     MAX_PASSWORD_BYTES: usize = 256;
+    /// Most devices that a user may ever open.
+    MAX_DEVICES: u32 = 1_000;
     /// Longest session token, in bytes.
     MAX_TOKEN_BYTES: usize = 128;
     /// Longest name of a client program or a platform, in bytes.

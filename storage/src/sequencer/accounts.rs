@@ -6,11 +6,10 @@ use crate::{
     layout::{self, DevicePart, MetaKey},
     rows::{DeviceRecord, UserRow},
 };
-use starling_codec::{DeviceId, ErrorCode, Outcome, UserDraft, UserGrant, UserId};
+use starling_codec::{
+    DeviceId, ErrorCode, Outcome, UserDraft, UserGrant, UserId, limits::MAX_DEVICES,
+};
 use std::{collections::BTreeMap, ops::ControlFlow};
-
-/// Most devices a user may ever open.
-pub const MAX_DEVICES: u32 = 1_000;
 
 /// The device that a user is made with.
 const FIRST_DEVICE: DeviceId = DeviceId(1);
