@@ -29,15 +29,18 @@ pub fn start(settings: &Settings) -> Result<(), Failure> {
 /// The exit code after a panic.
 const PANICKED: i32 = 101;
 
-/// Has a panic of any thread end the process with one line.
+/// Has a panic of any thread end the process with one line, but for those that say that they go
+/// on after one.
 pub fn end_process_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        let line = format!(
-            "starling-server: a bug ended the server, in thread {}: {}\n",
-            thread.name().unwrap_or("?"),
-            panic.to_string().replace('\n', " ")
-        );
+        let thread = thread.name().unwrap_or("?");
+        let what = panic.to_string().replace('\n', " ");
+        if starling_storage::catches_panics() {
+            tracing::error!(thread, what, "a bug: a thread panicked, and goes on");
+            return;
+        }
+        let line = format!("starling-server: a bug ended the server, in thread {thread}: {what}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
         std::process::exit(PANICKED);
     }));

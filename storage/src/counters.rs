@@ -50,6 +50,8 @@ counters! {
     reads_now,
     /// Reads answered by a reader thread.
     reads_later,
+    /// Reads that panicked on a reader thread: questions that got no answer but INTERNAL.
+    read_panics,
     hot_users,
     hot_conversations,
     evicted,

@@ -32,6 +32,7 @@ pub use error::{OpenError, ReadError, WriteError};
 pub use layout::{FAMILIES, FORMAT, Family, FamilySpec};
 pub use memory::MemoryBackend;
 pub use queries::{answer, read_send_window};
+pub use readers::catches_panics;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksBackend;
 pub use sequencer::{Absent, Commit, Sequencer, Tally, Unapplied};

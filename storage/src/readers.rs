@@ -12,7 +12,9 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use starling_codec::{Answer, ErrorCode, Origin, Query};
 use std::{
+    cell::Cell,
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
@@ -140,28 +142,55 @@ fn next(jobs: &Receiver<Job>, answers: &dyn Answers) -> Option<Job> {
 }
 
 fn run(jobs: &Receiver<Job>, public: &Public, answers: &dyn Answers) {
+    CATCHES_PANICS.set(true);
     while let Some(job) = next(jobs, answers) {
         match job {
             Job::Ask(origin, query) => {
                 add_shared(&public.counters.reads_later, 1);
-                let answer = public.answer(Tier::All, &query);
+                let answer = survive(public, || public.answer(Tier::All, &query)).flatten();
                 answers.answer(origin, answer.unwrap_or(Answer::Failed(ErrorCode::Internal)));
             }
             Job::Warm(absent, view, countdown) => {
-                let reads = Reads::new(&*view, Tier::All);
-                for one in absent {
-                    // An error comes again where it is handled: in the committer's own read.
-                    let _ = match one {
-                        Absent::Inbox(user) => logs::inbox_head(reads, user).map(|_| ()),
-                        Absent::Conversation(conversation) => {
-                            logs::conversation_head(reads, conversation).map(|_| ())
-                        }
-                    };
-                }
+                // What it did not come to is left to the committer's own read.
+                survive(public, || warm(&absent, &*view));
                 countdown.one_done();
             }
         }
     }
+}
+
+fn warm(absent: &[Absent], view: &dyn View) {
+    let reads = Reads::new(view, Tier::All);
+    for one in absent {
+        // An error comes again where it is handled: in the committer's own read.
+        let _ = match *one {
+            Absent::Inbox(user) => logs::inbox_head(reads, user).map(|_| ()),
+            Absent::Conversation(conversation) => {
+                logs::conversation_head(reads, conversation).map(|_| ())
+            }
+        };
+    }
+}
+
+thread_local! {
+    static CATCHES_PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is one of the store's that goes on after a panic, so that a hook
+/// need not end the process.
+pub fn catches_panics() -> bool {
+    CATCHES_PANICS.get()
+}
+
+/// Reads; `None` after a panic. A read changes nothing, so whatever it left half done is gone
+/// with it, and the other questions have an answer.
+fn survive<T>(public: &Public, read: impl FnOnce() -> T) -> Option<T> {
+    let survived = panic::catch_unwind(AssertUnwindSafe(read)).ok();
+    if survived.is_none() {
+        tracing::error!("a bug: a read panicked");
+        add_shared(&public.counters.read_panics, 1);
+    }
+    survived
 }
 
 /// Counts work that is under way elsewhere.

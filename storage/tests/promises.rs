@@ -316,3 +316,24 @@ fn readers_answer_what_is_asked_of_them() {
         store.close();
     });
 }
+
+#[test]
+fn a_panic_of_a_reader_costs_its_question_and_nothing_else() {
+    on_each(|home| {
+        let faults = Faults::new();
+        let settings = StoreSettings { reader_threads: 1, ..home.settings() };
+        let mut store = Running::with(faults.around(home.backend()), settings);
+        store.users(&["ada", "bob"]);
+        accepted(store.send(Send::new(ADA, BOB, 1)));
+        let name = || Query::NameOf { user: ADA };
+        let before = store.ask_later(name());
+        faults.panic_in_readers(true);
+        assert_eq!(store.ask_later(name()), Answer::Failed(ErrorCode::Internal));
+        assert_eq!(store.handle.counters().read_panics, 1);
+        faults.panic_in_readers(false);
+        // The same thread, as it is the only one.
+        assert_eq!(store.ask_later(name()), before);
+        assert_eq!(accepted(store.send(Send::new(BOB, ADA, 1))).seq, 2);
+        store.close();
+    });
+}

@@ -1,6 +1,8 @@
 //! A backend that wraps another and fails, waits or runs full as it is told.
 
-use starling_storage::{Backend, MemoryUse, Rows, View, WriteError};
+use starling_storage::{
+    Backend, EachRow, Family, MemoryUse, ReadError, Rows, Tier, View, WriteError,
+};
 use std::{
     sync::{
         Arc, Condvar, Mutex,
@@ -19,6 +21,7 @@ pub struct Faults {
 struct Inner {
     fail_write: AtomicBool,
     panic_in_write: AtomicBool,
+    panic_in_readers: AtomicBool,
     fail_sync: AtomicBool,
     /// Milliseconds that each sync takes longer.
     slow_sync_ms: AtomicU64,
@@ -48,6 +51,11 @@ impl Faults {
 
     pub fn panic_in_writes(&self) {
         self.inner.panic_in_write.store(true, SeqCst);
+    }
+
+    /// Every read of a reader thread panics, or none any more.
+    pub fn panic_in_readers(&self, panic: bool) {
+        self.inner.panic_in_readers.store(panic, SeqCst);
     }
 
     pub fn fail_syncs(&self) {
@@ -120,7 +128,7 @@ impl Backend for Faulty {
     }
 
     fn view(&self) -> Arc<dyn View> {
-        self.backend.view()
+        Arc::new(FaultyView { view: self.backend.view(), faults: self.faults.clone() })
     }
 
     fn suspect(&self, reason: &str) {
@@ -137,5 +145,44 @@ impl Backend for Faulty {
 
     fn memory(&self) -> MemoryUse {
         self.backend.memory()
+    }
+}
+
+struct FaultyView {
+    view: Arc<dyn View>,
+    faults: Faults,
+}
+
+impl FaultyView {
+    fn panic_if_asked(&self) {
+        let thread = std::thread::current();
+        let reader = thread.name().is_some_and(|name| name.starts_with("reader"));
+        let asked = self.faults.inner.panic_in_readers.load(SeqCst);
+        assert!(!(reader && asked), "a defect, as the test asked");
+    }
+}
+
+impl View for FaultyView {
+    fn get(
+        &self,
+        tier: Tier,
+        family: Family,
+        key: &[u8],
+        found: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, ReadError> {
+        self.panic_if_asked();
+        self.view.get(tier, family, key, found)
+    }
+
+    fn scan(
+        &self,
+        tier: Tier,
+        family: Family,
+        from: &[u8],
+        end: &[u8],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), ReadError> {
+        self.panic_if_asked();
+        self.view.scan(tier, family, from, end, each)
     }
 }
