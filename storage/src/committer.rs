@@ -1,6 +1,10 @@
 //! The committer: the only writer. It takes what waits, has it sequenced, writes it as one batch,
 //! and announces in log order once the promise of the batch is kept.
 //!
+//! It is a machine of steps: it knows no thread and no clock, and never waits. [`Committer::next`]
+//! says what is to be done; whoever drives it (the thread in `driver`, a simulation) does it, and
+//! tells what time it is and how a sync ended.
+//!
 //! When to write: with no sync in flight, whatever waits. While one is in flight, one batch ahead,
 //! and only when half as many commands wait as the sync covers: fewer would cost a commit of their
 //! own for nothing, since they cannot be announced before the sync after this one anyway; waiting
@@ -10,20 +14,15 @@ use crate::{
     Announcer, StoreSettings,
     backend::{Backend, Reads, Tier, View},
     counters::{add, raise},
-    mailbox::Mailbox,
-    readers::{Public, ReaderDoor},
-    sequencer::{Commit, Sequencer, unknown, unknown_of},
-    syncer::Syncer,
+    error::WriteError,
+    readers::Public,
+    sequencer::{Absent, Commit, Sequencer, unknown, unknown_of},
 };
-use starling_codec::{Announcement, Command, Submission};
+use starling_codec::{Announcement, Answer, Command, Query, Submission};
 use std::{
     collections::VecDeque,
-    panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 /// Contents of one batch, in bytes.
@@ -44,34 +43,61 @@ pub mod state {
     pub const CLOSED: u64 = 3;
 }
 
-/// All that the committer's thread holds.
+/// What the committer's driver is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// [`Committer::gather`] and [`Committer::commit`]. Perhaps nothing waits: then something is
+    /// forgotten.
+    Commit,
+    /// The store is poisoned: [`Committer::refuse`].
+    Refuse,
+    /// [`Committer::close`].
+    Close,
+    /// Nothing, until so many commands wait, a sync ended, the store is to close, or the time is
+    /// over.
+    Sleep { worth: usize, at_most: Duration },
+    /// Nothing more, ever.
+    End,
+}
+
+/// The only writer of a store. Times are those of any clock that never goes back.
 pub struct Committer {
-    pub backend: Arc<dyn Backend>,
-    pub public: Arc<Public>,
-    pub mailbox: Arc<Mailbox>,
-    pub closing: Arc<AtomicBool>,
-    pub readers: ReaderDoor,
-    pub sequencer: Sequencer,
-    pub syncer: Syncer,
-    pub announcer: Box<dyn Announcer>,
-    pub settings: StoreSettings,
+    backend: Arc<dyn Backend>,
+    public: Arc<Public>,
+    sequencer: Sequencer,
+    announcer: Box<dyn Announcer>,
+    /// Asks for a sync of all that is written; its end is told to [`Committer::synced`]. None is
+    /// under way when it is called.
+    start_sync: Box<dyn FnMut() + Send>,
+    max_batch_commands: usize,
+    min_free_bytes: u64,
     /// What was written last.
-    pub latest: Arc<dyn View>,
+    latest: Arc<dyn View>,
     /// Written, not announced, in log order.
-    pub written: VecDeque<Written>,
+    written: VecDeque<Written>,
     /// A sync is under way. It covers as many of the first of `written`.
-    pub syncing: bool,
-    pub covered: usize,
-    pub commands: Vec<Submission>,
-    pub aged: Instant,
-    pub looked_at_disk: Option<Instant>,
-    pub room: bool,
+    syncing: bool,
+    covered: usize,
+    commands: Vec<Submission>,
+    aged: Duration,
+    looked_at_disk: Option<Duration>,
+    room: bool,
     /// The announcer was told that there is nothing to do.
-    pub rested: bool,
+    rested: bool,
+    life: Life,
+}
+
+#[derive(Debug)]
+enum Life {
+    Serving,
+    /// Nothing more may be promised, and why. Not yet told to the announcer.
+    Failed(String),
+    Poisoned,
+    Closed,
 }
 
 /// A batch in the log.
-pub struct Written {
+struct Written {
     commit: Commit,
     view: Arc<dyn View>,
 }
@@ -86,47 +112,66 @@ impl<E: std::error::Error> From<E> for Poison {
 }
 
 impl Committer {
-    /// Runs until the store is closed and all that was submitted is announced.
-    pub fn run(mut self) {
-        self.mailbox.attend();
-        // A panic here is a defect, and what it left half done must not be built on: the same as
-        // a failed write.
-        let served = panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
-        let reason = match served {
-            Ok(Ok(())) => None,
-            Ok(Err(Poison(reason))) => Some(reason),
-            Err(_) => Some("the committer panicked".to_owned()),
-        };
-        if let Some(reason) = reason {
-            self.poisoned(&reason);
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        public: Arc<Public>,
+        sequencer: Sequencer,
+        announcer: Box<dyn Announcer>,
+        start_sync: Box<dyn FnMut() + Send>,
+        settings: &StoreSettings,
+        now: Duration,
+    ) -> Committer {
+        Committer {
+            latest: backend.view(),
+            backend,
+            public,
+            sequencer,
+            announcer,
+            start_sync,
+            max_batch_commands: settings.max_batch_commands,
+            min_free_bytes: settings.min_free_bytes,
+            written: VecDeque::new(),
+            syncing: false,
+            covered: 0,
+            commands: Vec::new(),
+            aged: now,
+            looked_at_disk: None,
+            room: true,
+            rested: false,
+            life: Life::Serving,
         }
-        self.set_state(state::CLOSED);
     }
 
-    fn serve(&mut self) -> Result<(), Poison> {
-        loop {
-            self.take_sync()?;
-            let may_write = !self.syncing || self.written.len() == self.covered;
-            let worth = if self.syncing { self.worth_beside_a_sync() } else { 1 };
-            let waiting = self.mailbox.len();
-            raise(&self.public.counters.mailbox_high_water, waiting as u64);
-            if may_write && waiting >= worth {
-                self.batch()?;
-            } else if self.closing.load(Ordering::Acquire) && self.written.is_empty() {
-                // Nothing waits: with nothing written `worth` is 1.
-                return self.close();
-            } else if may_write && waiting == 0 && self.forget()? {
-                // There may be more to forget.
-            } else {
-                let worth = if may_write { worth } else { usize::MAX };
-                let remembers = self.sequencer.hot() != (0, 0);
-                if !remembers && self.written.is_empty() && !self.rested {
-                    self.rested = true;
-                    self.announcer.resting();
-                }
-                self.mailbox.sleep(worth, if remembers { AGE_EVERY } else { IDLE });
-            }
+    /// What to do now that so many commands wait. `closing`: none will come any more.
+    pub fn next(&mut self, now: Duration, waiting: usize, closing: bool) -> Step {
+        match self.life {
+            Life::Serving => {}
+            Life::Failed(_) => return Step::Refuse,
+            Life::Poisoned if waiting > 0 => return Step::Refuse,
+            Life::Poisoned if closing => return Step::End,
+            Life::Poisoned => return Step::Sleep { worth: 1, at_most: IDLE },
+            Life::Closed => return Step::End,
         }
+        let may_write = !self.syncing || self.written.len() == self.covered;
+        let worth = if self.syncing { self.worth_beside_a_sync() } else { 1 };
+        raise(&self.public.counters.mailbox_high_water, waiting as u64);
+        if may_write && waiting >= worth {
+            return Step::Commit;
+        }
+        // Nothing waits: with nothing written `worth` is 1.
+        if closing && self.written.is_empty() {
+            return Step::Close;
+        }
+        if may_write && waiting == 0 && self.forgets(now) {
+            return Step::Commit;
+        }
+        let remembers = self.sequencer.hot() != (0, 0);
+        if !remembers && self.written.is_empty() && !self.rested {
+            self.rested = true;
+            self.announcer.resting();
+        }
+        let worth = if may_write { worth } else { usize::MAX };
+        Step::Sleep { worth, at_most: if remembers { AGE_EVERY } else { IDLE } }
     }
 
     fn worth_beside_a_sync(&self) -> usize {
@@ -135,34 +180,57 @@ impl Committer {
         (commands / 2).clamp(1, WORTH_A_BATCH)
     }
 
-    /// Takes what waits, sequences it and writes it.
-    fn batch(&mut self) -> Result<(), Poison> {
-        self.rested = false;
+    /// Whether an empty batch would let go of what is not used any more.
+    fn forgets(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.aged) >= AGE_EVERY {
+            self.aged = now;
+            self.sequencer.age();
+        }
+        self.sequencer.aging()
+    }
+
+    /// Takes what waits, as much as one batch may have. Names the heads that are not in memory:
+    /// [`Committer::commit`] reads them itself, but a driver may have them pulled into the cache
+    /// side by side before.
+    pub fn gather(&mut self, mut pop: impl FnMut() -> Option<Submission>) -> Vec<Absent> {
         let mut bytes = 0;
-        while self.commands.len() < self.settings.max_batch_commands && bytes < MAX_BATCH_BYTES {
-            let Some(submission) = self.mailbox.pop() else { break };
+        while self.commands.len() < self.max_batch_commands && bytes < MAX_BATCH_BYTES {
+            let Some(submission) = pop() else { break };
             if let Command::Append(append) = &submission.command {
                 bytes += append.content.len();
             }
             self.commands.push(submission);
         }
-        self.look_at_disk();
-        self.warm()?;
-        self.apply()
-    }
-
-    /// Brings what the batch needs into memory: from the cache at once, from the disk by the
-    /// readers, side by side.
-    fn warm(&mut self) -> Result<(), Poison> {
         let cached = Reads::new(&*self.latest, Tier::Memory);
-        let absent = self.sequencer.preload(cached, &self.commands)?;
-        if absent.len() > 1 {
-            self.readers.warm(&absent, &self.latest);
+        match self.sequencer.preload(cached, &self.commands) {
+            Ok(absent) => absent,
+            Err(error) => {
+                self.fail(error.into());
+                Vec::new()
+            }
         }
-        Ok(())
     }
 
-    /// Applies `commands`, which may be none, and writes what comes of it.
+    /// What was written last, which is what the heads that [`Committer::gather`] names are read
+    /// from.
+    pub(crate) fn latest(&self) -> &Arc<dyn View> {
+        &self.latest
+    }
+
+    /// Sequences what was gathered, which may be nothing, and writes what comes of it.
+    pub fn commit(&mut self, now: Duration) {
+        if !self.is_serving() {
+            return;
+        }
+        if !self.commands.is_empty() {
+            self.rested = false;
+            self.look_at_disk(now);
+        }
+        if let Err(poison) = self.apply() {
+            self.fail(poison);
+        }
+    }
+
     fn apply(&mut self) -> Result<(), Poison> {
         let counters = &self.public.counters;
         add(&counters.commands, self.commands.len() as u64);
@@ -203,15 +271,24 @@ impl Committer {
         if !self.syncing && self.written.iter().any(|one| one.commit.durable) {
             self.syncing = true;
             self.covered = self.written.len();
-            self.syncer.ask();
+            (self.start_sync)();
         }
     }
 
-    /// Takes the result of the sync under way, if it is there. The next sync starts before the
+    /// How the sync ended that was under way: the time it took. The next one starts before the
     /// announcing, so that the disk works meanwhile.
-    fn take_sync(&mut self) -> Result<(), Poison> {
-        let Some(result) = self.syncer.take() else { return Ok(()) };
-        let took_us = result?.as_micros() as u64;
+    pub fn synced(&mut self, result: Result<Duration, WriteError>) {
+        if !self.is_serving() {
+            return;
+        }
+        match result {
+            Ok(took) => self.announce_synced(took),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    fn announce_synced(&mut self, took: Duration) {
+        let took_us = took.as_micros() as u64;
         let counters = &self.public.counters;
         add(&counters.syncs, 1);
         add(&counters.sync_time_us, took_us);
@@ -224,7 +301,6 @@ impl Committer {
             self.announce(one);
         }
         self.announce_buffered();
-        Ok(())
     }
 
     /// Announces what waits for no sync and has nothing before it that does.
@@ -245,26 +321,13 @@ impl Committer {
         }
     }
 
-    /// Lets go of what is not used any more; true: there may be more.
-    fn forget(&mut self) -> Result<bool, Poison> {
-        if self.aged.elapsed() >= AGE_EVERY {
-            self.aged = Instant::now();
-            self.sequencer.age();
-        }
-        if !self.sequencer.aging() {
-            return Ok(false);
-        }
-        self.apply()?;
-        Ok(true)
-    }
-
-    fn look_at_disk(&mut self) {
-        if self.looked_at_disk.is_some_and(|at| at.elapsed() < LOOK_AT_DISK_EVERY) {
+    fn look_at_disk(&mut self, now: Duration) {
+        if self.looked_at_disk.is_some_and(|at| now.saturating_sub(at) < LOOK_AT_DISK_EVERY) {
             return;
         }
-        self.looked_at_disk = Some(Instant::now());
+        self.looked_at_disk = Some(now);
         let free = self.backend.free_bytes();
-        let room = free.is_none_or(|free| free >= self.settings.min_free_bytes);
+        let room = free.is_none_or(|free| free >= self.min_free_bytes);
         if room != self.room {
             tracing::warn!(?free, room, "room on the disk");
             self.room = room;
@@ -272,42 +335,71 @@ impl Committer {
         }
     }
 
-    /// The last thing of a good life: what was only buffered is durable too.
-    fn close(&mut self) -> Result<(), Poison> {
-        Ok(self.backend.sync()?)
+    /// The last thing of a good life: what was only buffered is durable too. Blocks for a sync.
+    pub fn close(&mut self) {
+        match self.backend.sync() {
+            Ok(()) => self.life = Life::Closed,
+            Err(error) => self.fail(error.into()),
+        }
     }
 
-    /// Nothing more is promised. Whoever waits hears that nobody knows, and the same hears
-    /// whoever still comes.
-    fn poisoned(&mut self, reason: &str) {
+    /// Has the store fail for a reason that the driver met.
+    pub(crate) fn poison(&mut self, reason: &str) {
+        self.fail(Poison(reason.to_owned()));
+    }
+
+    /// Nothing more is promised. What was written hears that nobody knows; [`Committer::refuse`]
+    /// tells the same to whoever waits and whoever still comes.
+    fn fail(&mut self, Poison(reason): Poison) {
         tracing::error!(reason, "the store is poisoned");
         self.set_state(state::POISONED);
-        self.backend.suspect(reason);
+        self.backend.suspect(&reason);
         let waiting = self.written.drain(..).flat_map(|one| one.commit.announcement.outcomes);
         let outcomes = waiting.map(|(origin, outcome)| (origin, unknown(outcome))).collect();
         self.announcer.announce(Announcement { outcomes, deliveries: Vec::new() });
-        self.refuse_all();
-        self.announcer.poisoned(reason);
-        while !self.closing.load(Ordering::Acquire) {
-            self.mailbox.sleep(1, IDLE);
-            self.refuse_all();
-        }
+        self.life = Life::Failed(reason);
     }
 
-    fn refuse_all(&mut self) {
-        let mut outcomes = Vec::new();
-        for Submission { origin, command } in self.commands.drain(..) {
-            outcomes.push((origin, unknown_of(&command)));
-        }
-        while let Some(Submission { origin, command }) = self.mailbox.pop() {
-            outcomes.push((origin, unknown_of(&command)));
-        }
+    /// Tells all that wait that nobody knows; then, once, that the store is poisoned.
+    pub fn refuse(&mut self, pop: impl FnMut() -> Option<Submission>) {
+        let waiting = self.commands.drain(..).chain(std::iter::from_fn(pop));
+        let refused = |Submission { origin, command }| (origin, unknown_of(&command));
+        let outcomes: Vec<_> = waiting.map(refused).collect();
         if !outcomes.is_empty() {
             self.announcer.announce(Announcement { outcomes, deliveries: Vec::new() });
         }
+        if let Life::Failed(reason) = &self.life {
+            self.announcer.poisoned(reason);
+            self.life = Life::Poisoned;
+        }
+    }
+
+    /// The driver ends.
+    pub(crate) fn ended(&self) {
+        self.set_state(state::CLOSED);
+    }
+
+    /// Whether a sync is under way.
+    pub fn is_syncing(&self) -> bool {
+        self.syncing
+    }
+
+    fn is_serving(&self) -> bool {
+        matches!(self.life, Life::Serving)
     }
 
     fn set_state(&self, state: u64) {
         self.public.counters.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Answers a question from what was announced; `None`: it is not in memory, where alone was
+    /// looked.
+    pub fn answer(&self, tier: Tier, query: &Query) -> Option<Answer> {
+        self.public.answer(tier, query)
+    }
+
+    /// A picture of what the committer counts.
+    pub fn counters(&self) -> crate::StoreCounters {
+        self.public.counters.picture()
     }
 }

@@ -7,6 +7,7 @@ mod backend;
 mod batch;
 mod committer;
 mod counters;
+mod driver;
 mod epochs;
 mod error;
 mod layout;
@@ -26,6 +27,7 @@ mod varint;
 
 pub use backend::{Backend, EachRow, MemoryUse, Reads, Tier, View};
 pub use batch::Rows;
+pub use committer::{Committer, Step};
 pub use counters::StoreCounters;
 pub use epochs::{Epochs, Opening, begin};
 pub use error::{OpenError, ReadError, WriteError};

@@ -2,43 +2,43 @@
 //! and the simulation stand on.
 
 use crate::{
-    Backend, Family, ReadError, Rows, Tier, View, WriteError,
+    Backend, FAMILIES, Family, ReadError, Rows, Tier, View, WriteError,
     backend::{EachRow, MemoryUse},
 };
 use std::{
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
-    sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// A store in memory. Its clones are one store.
 #[derive(Clone, Default)]
 pub struct MemoryBackend {
-    state: Arc<State>,
+    state: Arc<RwLock<State>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
-    /// By family and key: its versions, ascending.
-    rows: RwLock<BTreeMap<(Family, Vec<u8>), Versions>>,
+    /// By family, by key: its versions, ascending.
+    rows: [BTreeMap<Vec<u8>, Versions>; FAMILIES.len()],
     /// Rises with every batch.
-    written: AtomicU64,
-    synced: AtomicU64,
+    written: u64,
+    synced: u64,
 }
 
+/// Number of the batch that wrote it, and the value.
 type Versions = Vec<(u64, Vec<u8>)>;
 
 impl State {
-    // A panic while the lock is held leaves whole rows behind: each is put in one step.
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<(Family, Vec<u8>), Versions>> {
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<(Family, Vec<u8>), Versions>> {
-        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    fn lose_after(&mut self, last: u64) {
+        for family in &mut self.rows {
+            family.retain(|_, versions| {
+                versions.retain(|(version, _)| *version <= last);
+                !versions.is_empty()
+            });
+        }
+        self.written = self.written.min(last);
+        self.synced = self.synced.min(last);
     }
 }
 
@@ -47,35 +47,55 @@ impl MemoryBackend {
         MemoryBackend::default()
     }
 
+    // A panic while the lock is held leaves whole rows behind: each is put in one step.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Numbers of the last batch that was synced and of the last that was written.
     pub fn log_ends(&self) -> (u64, u64) {
-        (self.state.synced.load(Ordering::SeqCst), self.state.written.load(Ordering::SeqCst))
+        let state = self.read();
+        (state.synced, state.written)
+    }
+
+    /// Notes that a sync that began when `last` was the last batch has ended.
+    pub fn synced_to(&self, last: u64) {
+        let state = &mut *self.state();
+        state.synced = state.synced.max(last.min(state.written));
     }
 
     /// Loses all batches after `last`, as a power cut may lose those that were not synced.
     pub fn lose_after(&self, last: u64) {
-        self.state.write().retain(|_, versions| {
-            versions.retain(|(version, _)| *version <= last);
-            !versions.is_empty()
-        });
-        self.state.written.store(last, Ordering::SeqCst);
-        self.state.synced.fetch_min(last, Ordering::SeqCst);
+        self.state().lose_after(last);
+    }
+
+    /// A store of its own, with all batches up to `last`.
+    pub fn backup(&self, last: u64) -> MemoryBackend {
+        let mut state = self.read().clone();
+        state.lose_after(last);
+        state.synced = state.written;
+        MemoryBackend { state: Arc::new(RwLock::new(state)) }
     }
 }
 
 impl Backend for MemoryBackend {
     fn write(&self, rows: &Rows) -> Result<(), WriteError> {
-        let mut kept = self.state.write();
-        let version = self.state.written.load(Ordering::SeqCst) + 1;
+        let state = &mut *self.state();
+        state.written += 1;
         for (family, key, value) in rows.iter() {
-            kept.entry((family, key.to_vec())).or_default().push((version, value.to_vec()));
+            let versions = state.rows[family as usize].entry(key.to_vec()).or_default();
+            versions.push((state.written, value.to_vec()));
         }
-        self.state.written.store(version, Ordering::SeqCst);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), WriteError> {
-        self.state.synced.fetch_max(self.state.written.load(Ordering::SeqCst), Ordering::SeqCst);
+        let state = &mut *self.state();
+        state.synced = state.written;
         Ok(())
     }
 
@@ -84,10 +104,7 @@ impl Backend for MemoryBackend {
     }
 
     fn view(&self) -> Arc<dyn View> {
-        Arc::new(MemoryView {
-            state: self.state.clone(),
-            version: self.state.written.load(Ordering::SeqCst),
-        })
+        Arc::new(MemoryView { backend: self.clone(), version: self.read().written })
     }
 
     fn suspect(&self, _reason: &str) {}
@@ -102,7 +119,7 @@ impl Backend for MemoryBackend {
 }
 
 struct MemoryView {
-    state: Arc<State>,
+    backend: MemoryBackend,
     version: u64,
 }
 
@@ -121,9 +138,9 @@ impl View for MemoryView {
         key: &[u8],
         found: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, ReadError> {
-        let rows = self.state.read();
-        let value = rows.get(&(family, key.to_vec())).and_then(|versions| self.visible(versions));
-        Ok(value.map(found).is_some())
+        let state = self.backend.read();
+        let versions = state.rows[family as usize].get(key);
+        Ok(versions.and_then(|versions| self.visible(versions)).map(found).is_some())
     }
 
     fn scan(
@@ -137,15 +154,56 @@ impl View for MemoryView {
         if from >= end {
             return Ok(());
         }
-        let rows = self.state.read();
-        let range =
-            (Bound::Included((family, from.to_vec())), Bound::Excluded((family, end.to_vec())));
-        for ((_, key), versions) in rows.range(range) {
+        let state = self.backend.read();
+        let range = (Bound::Included(from), Bound::Excluded(end));
+        for (key, versions) in state.rows[family as usize].range::<[u8], _>(range) {
             let Some(value) = self.visible(versions) else { continue };
             if let ControlFlow::Break(()) = each(key, value) {
                 break;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(backend: &MemoryBackend, value: u8) {
+        let mut rows = Rows::default();
+        rows.put(Family::Meta, b"key", |out| out.push(value));
+        backend.write(&rows).unwrap();
+    }
+
+    fn value(backend: &MemoryBackend) -> Option<u8> {
+        let mut value = None;
+        let view = backend.view();
+        view.get(Tier::All, Family::Meta, b"key", &mut |row| value = row.first().copied()).unwrap();
+        value
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_when_it_began() {
+        let backend = MemoryBackend::new();
+        write(&backend, 1);
+        let (_, began) = backend.log_ends();
+        write(&backend, 2);
+        backend.synced_to(began);
+        assert_eq!(backend.log_ends(), (1, 2));
+        backend.lose_after(1);
+        assert_eq!((backend.log_ends(), value(&backend)), ((1, 1), Some(1)));
+    }
+
+    #[test]
+    fn a_backup_goes_its_own_way() {
+        let backend = MemoryBackend::new();
+        write(&backend, 1);
+        write(&backend, 2);
+        let backup = backend.backup(1);
+        write(&backend, 3);
+        assert_eq!((value(&backup), backup.log_ends()), (Some(1), (1, 1)));
+        write(&backup, 4);
+        assert_eq!((value(&backend), value(&backup)), (Some(3), Some(4)));
     }
 }

@@ -1,7 +1,7 @@
 //! The threads for reads that miss the block cache.
 
 use crate::{
-    Answers, ReadError,
+    Answers, Backend, ReadError,
     backend::{Reads, Tier, View},
     counters::{LiveCounters, add_shared},
     epochs::Epochs,
@@ -34,6 +34,12 @@ pub struct Public {
 }
 
 impl Public {
+    /// Of a store that was opened just now: nothing is written that is not public.
+    pub fn of(backend: &dyn Backend, epochs: Epochs) -> Arc<Public> {
+        let view = ArcSwap::from_pointee(backend.view());
+        Arc::new(Public { view, epochs, counters: LiveCounters::default() })
+    }
+
     /// Answers a question from the view; `None`: it is not in memory, where alone was looked.
     pub fn answer(&self, tier: Tier, query: &Query) -> Option<Answer> {
         let view = self.view.load();

@@ -4,24 +4,23 @@ use crate::{
     Backend, MemoryBackend, OpenError, StoreCounters, StoreSettings,
     backend::{Reads, Tier},
     committer::{Committer, state},
-    counters::{LiveCounters, add_shared},
+    counters::add_shared,
+    driver::Driver,
     epochs::{self, Opening},
     mailbox::Mailbox,
     readers::{Public, ReaderDoor, Readers},
     sequencer::Sequencer,
     syncer::Syncer,
 };
-use arc_swap::ArcSwap;
 use starling_codec::{Announcement, Answer, Epoch, EpochTag, Origin, Query, Submission};
 use std::{
-    collections::VecDeque,
     io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Takes what the committer makes public. Called on the committer's thread: it must not block.
@@ -74,7 +73,17 @@ impl Store {
     pub fn open_on(backend: Arc<dyn Backend>, settings: StoreSettings) -> Result<Store, OpenError> {
         let mut tag = [0; 8];
         getrandom::fill(&mut tag).map_err(|error| OpenError::Io(error.to_string()))?;
-        let opening = epochs::begin(&*backend, EpochTag(u64::from_le_bytes(tag)))?;
+        Store::open_with_tag(backend, settings, EpochTag(u64::from_le_bytes(tag)))
+    }
+
+    /// As [`Self::open_on`], with the tag of the new epoch, which no other opening may ever have
+    /// had: for simulations, where chance can be repeated.
+    pub fn open_with_tag(
+        backend: Arc<dyn Backend>,
+        settings: StoreSettings,
+        tag: EpochTag,
+    ) -> Result<Store, OpenError> {
+        let opening = epochs::begin(&*backend, tag)?;
         let (epoch, _) = opening.epochs.current();
         let view = backend.view();
         let sequencer = Sequencer::new(epoch, settings.hot_entries, Reads::new(&*view, Tier::All))?;
@@ -95,6 +104,21 @@ impl Store {
         self.opening.id_floor_ms
     }
 
+    /// The committer as a machine of steps, for whoever drives it without threads. `start_sync`
+    /// asks for a sync, whose end is told to [`Committer::synced`]. `now` is of the clock that the
+    /// steps are told.
+    pub fn stepwise(
+        self,
+        announcer: impl Announcer,
+        start_sync: impl FnMut() + Send + 'static,
+        now: Duration,
+    ) -> Committer {
+        let Store { backend, settings, opening, sequencer } = self;
+        let public = Public::of(&*backend, opening.epochs);
+        let (announcer, start_sync) = (Box::new(announcer), Box::new(start_sync));
+        Committer::new(backend, public, sequencer, announcer, start_sync, &settings, now)
+    }
+
     /// Starts the committer, its syncing thread and the readers. Errors are those of the
     /// operating system when it has no thread to give.
     pub fn start(
@@ -103,44 +127,41 @@ impl Store {
         answers: impl Answers,
     ) -> io::Result<StoreHandle> {
         let Store { backend, settings, opening, sequencer } = self;
-        let latest = backend.view();
-        let public = Arc::new(Public {
-            view: ArcSwap::from_pointee(latest.clone()),
-            epochs: opening.epochs,
-            counters: LiveCounters::default(),
-        });
+        let public = Public::of(&*backend, opening.epochs);
         let mailbox = Arc::new(Mailbox::new(settings.mailbox));
         let closing = Arc::new(AtomicBool::new(false));
         let answers: Arc<dyn Answers> = Arc::new(answers);
         let readers =
             Readers::start(settings.reader_threads, settings.read_queue, &public, &answers)?;
-        let syncer = Syncer::start(backend.clone(), {
+        let syncer = Arc::new(Syncer::start(backend.clone(), {
             let mailbox = mailbox.clone();
             move || mailbox.call()
-        })?;
+        })?);
+        let start_sync = {
+            let syncer = syncer.clone();
+            move || syncer.ask()
+        };
         let door = readers.door();
-        let committer = Committer {
-            backend: backend.clone(),
-            public: public.clone(),
+        let started = Instant::now();
+        let committer = Committer::new(
+            backend.clone(),
+            public.clone(),
+            sequencer,
+            Box::new(announcer),
+            Box::new(start_sync),
+            &settings,
+            Duration::ZERO,
+        );
+        let driver = Driver {
+            committer,
             mailbox: mailbox.clone(),
             closing: closing.clone(),
             readers: door.clone(),
-            sequencer,
             syncer,
-            announcer: Box::new(announcer),
-            settings,
-            latest,
-            written: VecDeque::new(),
-            syncing: false,
-            covered: 0,
-            commands: Vec::new(),
-            aged: Instant::now(),
-            looked_at_disk: None,
-            rested: false,
-            room: true,
+            started,
         };
         let committer =
-            thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
+            thread::Builder::new().name("committer".to_owned()).spawn(move || driver.run())?;
         let threads = Mutex::new(Some(Threads { committer, readers }));
         let shared = Shared {
             backend,
