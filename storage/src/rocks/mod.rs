@@ -4,24 +4,28 @@
 //! the first damage is (its pages may reach the disk in any order, so a mode that takes damage
 //! before the end for rot would refuse to open after an honest power cut, and one that takes every
 //! log's torn end for its end could go on with a later log behind a hole). That alone would also
-//! cut silently when promised bytes rot. So the sequence number that each sync made durable is
-//! noted in a file beside the data; an opening that comes out below the note is an error.
+//! cut silently when promised bytes rot. So what each sync made durable is noted in a file beside
+//! the data; an opening that comes out below the note is an error. And some damage RocksDB does
+//! not see, or does not outlive: it is looked for before the database is opened.
 
+mod log_check;
 mod options;
+mod promise;
 
 use crate::{
     Backend, FAMILIES, Family, OpenError, ReadError, Rows, StoreSettings, Tier, View, WriteError,
     backend::{EachRow, MemoryUse},
 };
+use promise::{Note, Promise};
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, ReadOptions,
     ReadTier, Snapshot, WriteBatch, WriteOptions, properties,
 };
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, TryLockError},
     io,
     ops::ControlFlow,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,14 +34,15 @@ use std::{
 pub struct RocksBackend {
     inner: Arc<Inner>,
     write_options: WriteOptions,
-    /// The sequence number up to which the log was synced, 8 bytes.
-    promised: File,
+    note: Note,
 }
 
 struct Inner {
     db: DB,
     cache: Cache,
     data_dir: PathBuf,
+    /// Let go of after the database is closed.
+    _lock: File,
 }
 
 impl Inner {
@@ -52,47 +57,33 @@ impl RocksBackend {
     pub fn open(settings: &StoreSettings) -> Result<RocksBackend, OpenError> {
         let data_dir = settings.data_dir.clone();
         fs::create_dir_all(&data_dir).map_err(|error| file_error(&data_dir, &error))?;
+        let lock = lock(&data_dir)?;
         let path = data_dir.join("store");
+        let first = !Note::is_there(&data_dir);
+        let promised = Note::read(&data_dir)?;
+        if !first {
+            check_files(&path, promised)?;
+        }
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
-        let options = options::database(settings);
+        let options = options::database(settings, first);
         let families = FAMILIES.iter().map(|spec| {
             ColumnFamilyDescriptor::new(spec.name, options::family(spec, settings, &cache))
         });
         let db = DB::open_cf_descriptors(&options, &path, families)
             .map_err(|error| open_error(&data_dir, error))?;
-        let noted = data_dir.join("promised");
-        let promised = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&noted)
-            .map_err(|error| file_error(&noted, &error))?;
+        let found = db.latest_sequence_number();
+        if found < promised.row {
+            let promised = promised.row;
+            let lost = format!("the log ends at {found}, and all up to {promised} was synced");
+            return Err(OpenError::Corrupt(lost));
+        }
+        let note = Note::open(&data_dir, &path)?;
         let mut write_options = WriteOptions::default();
         write_options.set_sync(false);
-        let inner = Arc::new(Inner { db, cache, data_dir });
-        let backend = RocksBackend { inner, write_options, promised };
-        backend.check_promise()?;
+        let inner = Arc::new(Inner { db, cache, data_dir, _lock: lock });
+        let backend = RocksBackend { inner, write_options, note };
         backend.verify_if_suspect()?;
         Ok(backend)
-    }
-
-    /// The log must have given back all that was ever promised.
-    fn check_promise(&self) -> Result<(), OpenError> {
-        let mut bytes = [0; 8];
-        match self.promised.read_exact_at(&mut bytes, 0) {
-            Ok(()) => {}
-            // A first opening, or the note itself was cut: then nothing is known.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(file_error(&self.inner.data_dir, &error)),
-        }
-        let promised = u64::from_le_bytes(bytes);
-        let found = self.inner.db.latest_sequence_number();
-        if found >= promised {
-            return Ok(());
-        }
-        let lost = format!("the log ends at {found}, and all up to {promised} was synced");
-        Err(OpenError::Corrupt(lost))
     }
 
     fn suspect_mark(&self) -> PathBuf {
@@ -141,10 +132,7 @@ impl Backend for RocksBackend {
     fn sync(&self) -> Result<(), WriteError> {
         let promised = self.inner.db.latest_sequence_number();
         self.inner.db.flush_wal(true).map_err(write_error)?;
-        // Not synced: it may lag behind, never run ahead.
-        self.promised
-            .write_all_at(&promised.to_le_bytes(), 0)
-            .map_err(|error| WriteError(error.to_string()))
+        self.note.write(promised).map_err(|error| WriteError(error.to_string()))
     }
 
     fn settle(&self) -> Result<(), WriteError> {
@@ -152,7 +140,8 @@ impl Backend for RocksBackend {
         for family in families {
             self.inner.db.flush_cf_opt(family, &FlushOptions::default()).map_err(write_error)?;
         }
-        self.sync()
+        self.sync()?;
+        self.note.sync().map_err(|error| WriteError(error.to_string()))
     }
 
     fn view(&self) -> Arc<dyn View> {
@@ -252,6 +241,41 @@ impl View for RocksView {
         }
         rows.status().map_err(read_error)
     }
+}
+
+/// One process at a time: taken before the files are looked at, which must not change meanwhile.
+fn lock(data_dir: &Path) -> Result<File, OpenError> {
+    let path = data_dir.join("lock");
+    let file = File::create(&path).map_err(|error| file_error(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(file_error(&path, &error)),
+    }
+}
+
+/// Looks for damage of a store that was open before, where RocksDB would not see it.
+fn check_files(store: &Path, promised: Promise) -> Result<(), OpenError> {
+    let current = promise::current_manifest(store).map_err(|error| match error.kind() {
+        // RocksDB would begin a new store, and delete what is there.
+        io::ErrorKind::NotFound => {
+            OpenError::Corrupt(format!("{} is gone", store.join("CURRENT").display()))
+        }
+        _ => file_error(store, &error),
+    })?;
+    let Some((number, manifest)) = current else {
+        let current = store.join("CURRENT");
+        return Err(OpenError::Corrupt(format!("{} names no manifest", current.display())));
+    };
+    if number < promised.manifest {
+        let (current, noted) = (store.join("CURRENT"), promised.manifest);
+        let older = format!("{} names an older manifest than {noted}", current.display());
+        return Err(OpenError::Corrupt(older));
+    }
+    // A newer one began as a whole.
+    let least = if number == promised.manifest { promised.manifest_bytes } else { 0 };
+    log_check::check_manifest(&manifest, least)?;
+    log_check::cut_damaged_logs(store, promised.row)
 }
 
 fn read_error(error: rocksdb::Error) -> ReadError {

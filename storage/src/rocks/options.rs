@@ -11,11 +11,11 @@ const MAX_BUCKETS: usize = 256 * 1_024;
 /// The buckets count as memory of their memtable: with too many, an empty one would be full.
 const MEMTABLE_BYTES_PER_BUCKET: usize = 128;
 
-/// Of the whole database.
-pub fn database(settings: &StoreSettings) -> Options {
+/// Of the whole database. What is missing is made at the `first` opening, and is damage later.
+pub fn database(settings: &StoreSettings, first: bool) -> Options {
     let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
+    options.create_if_missing(first);
+    options.create_missing_column_families(first);
     options.set_max_open_files(settings.max_open_files.try_into().unwrap_or(i32::MAX));
     options.set_db_write_buffer_size(settings.memtable_bytes);
     options.set_max_total_wal_size(2 * settings.memtable_bytes as u64);

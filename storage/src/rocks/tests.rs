@@ -3,7 +3,10 @@
 use super::*;
 use crate::layout::{self, MetaKey};
 use starling_codec::UserId;
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::{FileExt, PermissionsExt},
+};
 
 fn settings(directory: &Path) -> StoreSettings {
     StoreSettings {
