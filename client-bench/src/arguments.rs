@@ -2,13 +2,15 @@
 
 use crate::{
     dialect::Class,
-    hold::{self, HoldPlan},
+    hold::{self, HoldPlan, Manner, Pace},
     load::Plan,
+    operator::Operator,
     pair,
     ratios::{self, RatiosPlan},
     report::{self, Report},
     schedule::Drive,
     storm,
+    users::Users,
     yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio, rocks::Rows},
 };
 use anyhow::Result;
@@ -36,6 +38,8 @@ enum Command {
     Hold(Hold),
     #[command(hide = true)]
     HoldPart(HoldPart),
+    /// Makes users, so that a later run finds them; those that the file has already stay.
+    Prepare(Prepare),
     /// Waves of connections that log in as fast as they can.
     Storm(Storm),
     /// Starts a server and the yardsticks in turns and prints how they compare: the goals that
@@ -136,19 +140,44 @@ struct Hold {
     /// Connections that one process holds at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     per_process: usize,
+    /// After the last measurement, hold on until the server answered a heartbeat of each.
+    #[arg(long)]
+    until_beaten: bool,
+    /// At the end, cut off every N-th device without a word: it must come back, and gets a
+    /// message more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cut_every: Option<u32>,
     #[command(flatten)]
-    heartbeat: Heartbeat,
+    behaviour: Behaviour,
     #[arg(long)]
     json: bool,
 }
 
-/// The range that HELLO names, in seconds; the server chooses within it.
+/// How devices behave. HELLO names a range for the heartbeat, in seconds, and the server chooses
+/// within it.
 #[derive(Debug, Args)]
-struct Heartbeat {
+struct Behaviour {
     #[arg(long, value_name = "S", default_value_t = limits::MIN_HEARTBEAT_S)]
     heartbeat_min: u32,
     #[arg(long, value_name = "S", default_value_t = limits::MAX_HEARTBEAT_S)]
     heartbeat_max: u32,
+    /// Log-ins a second; "search" finds a rate that the server takes with ease. Without, as many
+    /// as it answers.
+    #[arg(long, value_name = "N|search")]
+    login_rate: Option<Pace>,
+    /// Tell on standard error how far it is, every so many seconds.
+    #[arg(long, value_name = "S")]
+    progress: Option<f64>,
+}
+
+impl Behaviour {
+    fn manner(&self) -> Manner {
+        Manner {
+            heartbeat_s: (self.heartbeat_min, self.heartbeat_max),
+            pace: self.login_rate.unwrap_or(Pace::Unbounded),
+            progress: self.progress.map(seconds),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +189,21 @@ struct HoldPart {
     #[arg(long)]
     before: usize,
     #[command(flatten)]
-    heartbeat: Heartbeat,
+    behaviour: Behaviour,
+}
+
+#[derive(Debug, Args)]
+struct Prepare {
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    server: SocketAddr,
+    /// The operator's key, `operator.key` in the server's data directory.
+    #[arg(long, value_name = "FILE")]
+    operator_key: PathBuf,
+    /// Where the users and their tokens are kept.
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    #[arg(long, value_name = "N")]
+    count: usize,
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +252,9 @@ enum Yardstick {
         /// Quiet before each measurement.
         #[arg(long, value_name = "S", default_value_t = 2.0)]
         seconds: f64,
+        /// Measure the end that connected alone too; takes a minute more.
+        #[arg(long)]
+        split: bool,
         #[arg(long, hide = true)]
         serve: bool,
         #[arg(long)]
@@ -296,7 +342,9 @@ impl Arguments {
                 seconds: quiet,
                 mut report_at,
                 per_process,
-                heartbeat,
+                until_beaten,
+                cut_every,
+                behaviour,
                 json,
             }) => {
                 report_at.sort_unstable();
@@ -305,13 +353,19 @@ impl Arguments {
                     report_at,
                     quiet: seconds(quiet),
                     per_process,
-                    heartbeat_s: (heartbeat.heartbeat_min, heartbeat.heartbeat_max),
+                    until_beaten,
+                    cut_every: cut_every.map(|step| step as usize),
+                    manner: behaviour.manner(),
                 };
                 hold::run(&target, &plan)?.print(json)
             }
-            Command::HoldPart(HoldPart { server, users, before, heartbeat }) => {
-                let heartbeat_s = (heartbeat.heartbeat_min, heartbeat.heartbeat_max);
-                hold::serve_part(server, &users, before, heartbeat_s).map(|()| true)
+            Command::HoldPart(HoldPart { server, users, before, behaviour }) => {
+                hold::serve_part(server, &users, before, &behaviour.manner()).map(|()| true)
+            }
+            Command::Prepare(Prepare { server, operator_key, users, count }) => {
+                let mut operator = Operator::connect(server, &operator_key)?;
+                Users::open(Some(&users))?.ensure(count, &mut operator)?;
+                Ok(true)
             }
             Command::Storm(Storm { target, connections, seconds: measured, json }) => {
                 storm::run_logins(&target, connections, seconds(measured))?.print(json)
@@ -340,8 +394,8 @@ impl Yardstick {
         let (server_core, load_core) = report::two_cores()?;
         match self {
             Yardstick::Idle { serve: true, .. } => idle::serve().map(|()| true),
-            Yardstick::Idle { connections, seconds: quiet, json, .. } => {
-                idle::measure(connections, seconds(quiet), server_core)?.print(json)
+            Yardstick::Idle { connections, seconds: quiet, split, json, .. } => {
+                idle::measure(connections, seconds(quiet), split, server_core)?.print(json)
             }
             Yardstick::Relay { serve: true, variant: Variant::Epoll, .. } => {
                 relay_epoll::serve().map(|()| true)

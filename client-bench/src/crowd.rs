@@ -14,6 +14,9 @@ use std::{net::SocketAddr, time::Duration};
 const OPENING_AT_ONCE: usize = 256;
 /// A server that moves nothing for so long has failed.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
+/// The longest wait while connections get ready, and while more are to be opened by rate.
+const STEP: Duration = Duration::from_millis(100);
+const PACE: Duration = Duration::from_millis(2);
 /// Peers are ticked this often.
 const TICK_NS: u64 = 250 * NS_PER_MS;
 
@@ -63,6 +66,8 @@ pub struct Crowd<D: Dialect> {
     ready: usize,
     dirty: Vec<usize>,
     next_tick_ns: u64,
+    /// Connections opened a second at most.
+    pub rate: Option<f64>,
     /// From connecting to being ready.
     pub opening: Latencies,
 }
@@ -87,6 +92,7 @@ impl<D: Dialect> Crowd<D> {
             ready: 0,
             dirty: Vec::new(),
             next_tick_ns: 0,
+            rate: None,
             opening: Latencies::default(),
         })
     }
@@ -96,15 +102,19 @@ impl<D: Dialect> Crowd<D> {
     /// # Errors
     /// A connection is refused or closed, or none gets ready for long.
     pub fn grow_to(&mut self, count: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
-        let mut moved_ns = self.clock.now_ns();
+        let (begun_ns, first) = (self.clock.now_ns(), self.members.len());
+        let mut moved_ns = begun_ns;
         while self.ready < count {
-            while self.members.len() < count && self.members.len() - self.ready < OPENING_AT_ONCE {
+            let spent_s = (self.clock.now_ns() - begun_ns) as f64 / 1e9;
+            let due = self.rate.map_or(count, |rate| count.min(first + (rate * spent_s) as usize));
+            while self.members.len() < due && self.members.len() - self.ready < OPENING_AT_ONCE {
                 self.open()?;
             }
             let before = self.ready;
-            self.turn(Duration::from_millis(100), heard)?;
+            self.turn(if due < count { PACE } else { STEP }, heard)?;
             let now = self.clock.now_ns();
-            if self.ready > before {
+            // Nobody on the way is a pause of ours.
+            if self.ready > before || self.members.len() == self.ready {
                 moved_ns = now;
             }
             ensure!(
@@ -158,6 +168,42 @@ impl<D: Dialect> Crowd<D> {
         self.dialect
     }
 
+    /// Connections that are open and ready.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// The state of each connection.
+    pub fn peers(&self) -> impl Iterator<Item = &D::Peer> {
+        self.members.iter().map(|member| &member.peer)
+    }
+
+    /// Cuts `indexes` off without a word and opens them again, each of which must be ready. What
+    /// they hear until then goes to `heard`.
+    ///
+    /// # Errors
+    /// As [`Crowd::grow_to`].
+    pub fn reopen(
+        &mut self,
+        indexes: &[usize],
+        heard: &mut impl FnMut(usize, Heard),
+    ) -> Result<()> {
+        for some in indexes.chunks(OPENING_AT_ONCE) {
+            for &index in some {
+                let (pair, side) = end_of(index);
+                let member = &self.members[index];
+                self.dialect.close(pair, side, &member.peer);
+                member.link.reset_on_close()?;
+                self.members[index] = self.connect(index)?;
+                self.ready -= 1;
+                self.touch(index);
+            }
+            let count = self.members.len();
+            self.grow_to(count, heard)?;
+        }
+        Ok(())
+    }
+
     /// Closes every connection at once, so that no port waits for old packets.
     pub fn reset(&mut self) -> Result<()> {
         for (index, member) in self.members.drain(..).enumerate() {
@@ -172,6 +218,13 @@ impl<D: Dialect> Crowd<D> {
 
     fn open(&mut self) -> Result<()> {
         let index = self.members.len();
+        let member = self.connect(index)?;
+        self.members.push(member);
+        self.touch(index);
+        Ok(())
+    }
+
+    fn connect(&mut self, index: usize) -> Result<Member<D::Peer>> {
         let begun_ns = self.clock.now_ns();
         let source = source_of(self.server, self.before + index);
         let mut link = Link::connect(self.server, source)
@@ -179,9 +232,7 @@ impl<D: Dialect> Crowd<D> {
         let (pair, side) = end_of(index);
         let peer = self.dialect.open(pair, side, &mut link.out);
         self.poller.add(link.stream(), index, Watch::Read)?;
-        self.members.push(Member { link, peer, begun_ns });
-        self.touch(index);
-        Ok(())
+        Ok(Member { link, peer, begun_ns })
     }
 
     fn receive(&mut self, index: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {

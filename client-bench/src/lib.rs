@@ -20,6 +20,7 @@ mod operator;
 mod pair;
 mod poller;
 mod process;
+mod progress;
 mod ratios;
 mod report;
 mod schedule;

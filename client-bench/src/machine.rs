@@ -48,6 +48,9 @@ pub struct Memory {
     pub server_pss_bytes: Option<u64>,
     /// The kernel's slabs, of the whole machine: both ends of every connection on it.
     pub slab_bytes: u64,
+    /// All that the kernel uses for itself, of the whole machine: what is neither free, nor
+    /// cache of files, nor memory of a process.
+    pub kernel_bytes: u64,
 }
 
 impl Memory {
@@ -57,7 +60,14 @@ impl Memory {
         let server_pss_bytes = server_pid
             .map(|pid| field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
             .transpose()?;
-        Ok(Memory { server_pss_bytes, slab_bytes: field_kib("/proc/meminfo", "Slab:")? })
+        let text = fs::read_to_string("/proc/meminfo")?;
+        let field = |name| kib(&text, name).with_context(|| format!("/proc/meminfo has no {name}"));
+        let mut others = 0;
+        for name in ["MemFree:", "Buffers:", "Cached:", "SwapCached:", "AnonPages:"] {
+            others += field(name)?;
+        }
+        let kernel_bytes = field("MemTotal:")?.saturating_sub(others);
+        Ok(Memory { server_pss_bytes, slab_bytes: field("Slab:")?, kernel_bytes })
     }
 }
 
@@ -87,9 +97,22 @@ fn seconds(ticks: u64) -> f64 {
 
 fn field_kib(path: &str, field: &str) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find(|line| line.starts_with(field));
-    let value = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    value.map(|kib| 1_024 * kib).with_context(|| format!("{path} has no {field}"))
+    kib(&text, field).with_context(|| format!("{path} has no {field}"))
+}
+
+/// TCP sockets of this machine that are closed and wait for late packets.
+pub fn waiting_sockets() -> Result<u64> {
+    let text = fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
+    let words: Vec<&str> = line.split(' ').collect();
+    let at = words.iter().position(|word| *word == "tw");
+    at.and_then(|at| words.get(at + 1)?.parse().ok()).context("/proc/net/sockstat has no tw")
+}
+
+/// The bytes of a field that is given in KiB.
+fn kib(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| 1_024 * kib)
 }
 
 /// The cores this process may run on.
@@ -150,6 +173,7 @@ mod tests {
         let before = Cpu::now(Some(pid)).unwrap();
         let memory = Memory::now(Some(pid)).unwrap();
         assert!(memory.server_pss_bytes.unwrap() > 0 && memory.slab_bytes > 0);
+        assert!(memory.kernel_bytes > memory.slab_bytes / 2);
         let used = Cpu::now(Some(pid)).unwrap().since(before);
         assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
         assert!(!cores().unwrap().is_empty());

@@ -87,7 +87,13 @@ impl Report for Idle {
             ("connections", self.connections.to_string()),
             (
                 "kernel slab a connection",
-                format!("{:.0} B, both ends", self.slab_bytes_per_connection),
+                match self.client_slab_bytes_per_connection {
+                    None => format!("{:.0} B, both ends", self.slab_bytes_per_connection),
+                    Some(client) => format!(
+                        "{:.0} B, both ends; {client:.0} B at the end that connected",
+                        self.slab_bytes_per_connection
+                    ),
+                },
             ),
             ("holder PSS a connection", format!("{:.0} B", self.pss_bytes_per_connection)),
         ]

@@ -57,6 +57,7 @@ pub struct StarlingPeer {
     said: bool,
     welcome: bool,
     ready: bool,
+    beaten: bool,
 }
 
 impl Starling {
@@ -77,7 +78,9 @@ impl Starling {
     }
 
     /// Begins a session of the user at `index`, who writes to user `to`.
-    fn hello(&self, index: usize, to: u32, out: &mut Vec<u8>) -> StarlingPeer {
+    fn hello(&mut self, index: usize, to: u32, out: &mut Vec<u8>) -> StarlingPeer {
+        // It rises, so that a server which still believes in a connection that was cut lets go.
+        self.connect_no += 1;
         let user = &self.users[index];
         let hello = wire::Hello {
             opening: Some(opening()),
@@ -113,6 +116,7 @@ impl Starling {
             said: true,
             welcome: false,
             ready: false,
+            beaten: false,
         }
     }
 
@@ -132,6 +136,11 @@ impl Starling {
 }
 
 impl StarlingPeer {
+    /// Whether a heartbeat of this session was answered.
+    pub fn has_beaten(&self) -> bool {
+        self.beaten
+    }
+
     fn welcomed(&mut self, welcome: &wire::Welcome, ear: &mut impl Ear) {
         self.welcome = true;
         self.epoch = Epoch(welcome.epoch);
@@ -230,6 +239,7 @@ impl StarlingPeer {
             }
             Kind::Welcome => self.welcomed(&frame.body()?, ear),
             Kind::Ping => append_pong(out),
+            Kind::Pong => self.beaten = true,
             Kind::Close => {
                 bail!("the server closed: {}", error_name(frame.body::<wire::Close>()?.code))
             }

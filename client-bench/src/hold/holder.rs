@@ -1,16 +1,23 @@
 //! One process's share of a crowd, and the user that writes to all of it.
 
-use super::HoldTally;
+use super::{
+    HoldTally, Manner,
+    pace::{Pace, Search, TRIAL_S},
+};
 use crate::{
     clock::{NS_PER_MS, ns},
     content::Contents,
     crowd::{Crowd, Heard},
     dialect::{Class, Starling},
     latency::Latencies,
+    progress::Progress,
     users::User,
 };
 use anyhow::{Result, ensure};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// The payload of the one message.
 const PAYLOAD_BYTES: usize = 128;
@@ -18,6 +25,8 @@ const PAYLOAD_BYTES: usize = 128;
 const IN_FLIGHT: u64 = 32;
 /// A message that does not come for so long will not.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
+/// Log-ins between two looks at how far they are, when they go as fast as they can.
+const BETWEEN_LOOKS: usize = 5_000;
 /// The longest that nothing is looked at.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -25,15 +34,22 @@ const STEP: Duration = Duration::from_millis(100);
 pub struct Holder {
     crowd: Crowd<Starling>,
     ledger: Ledger,
-    /// Messages of the writer, one to each device, in order.
+    /// Messages of the writer, in order.
     sent: u64,
+    search: Option<Search>,
+    login: Latencies,
+    heartbeat: Duration,
+    progress: Progress,
 }
 
 /// What was heard.
 struct Ledger {
     contents: Contents,
-    /// Whether a device has its message.
-    has_message: Vec<bool>,
+    /// Message `m` goes to device `m` while there are so many, then to those that were cut.
+    devices: usize,
+    cut: Vec<usize>,
+    /// Whether a message is where it belongs.
+    arrived: Vec<bool>,
     tally: HoldTally,
     acknowledged: u64,
     /// The first message that the server could not take, and when to try again.
@@ -47,17 +63,33 @@ impl Holder {
         server: SocketAddr,
         users: Vec<User>,
         before: usize,
-        heartbeat_s: (u32, u32),
+        manner: &Manner,
     ) -> Result<Holder> {
         let ledger = Ledger {
             contents: Contents::new(rand::random(), 0),
-            has_message: Vec::new(),
+            devices: 0,
+            cut: Vec::new(),
+            arrived: Vec::new(),
             tally: HoldTally::default(),
             acknowledged: 0,
             put_off: None,
         };
-        let dialect = Starling::new(users, Class::Durable, heartbeat_s);
-        Ok(Holder { crowd: Crowd::new(dialect, server, before)?, ledger, sent: 0 })
+        let dialect = Starling::new(users, Class::Durable, manner.heartbeat_s);
+        let mut crowd = Crowd::new(dialect, server, before)?;
+        let search = matches!(manner.pace, Pace::Search).then(Search::default);
+        crowd.rate = match manner.pace {
+            Pace::Rate(per_s) => Some(per_s),
+            Pace::Search | Pace::Unbounded => search.as_ref().map(Search::per_s),
+        };
+        Ok(Holder {
+            crowd,
+            ledger,
+            sent: 0,
+            search,
+            login: Latencies::default(),
+            heartbeat: Duration::from_secs(manner.heartbeat_s.0.into()),
+            progress: Progress::new(manner.progress),
+        })
     }
 
     /// Holds `count` devices, each with its message.
@@ -65,8 +97,89 @@ impl Holder {
     /// # Errors
     /// The server refuses or closes a connection, or a message does not come.
     pub fn grow_to(&mut self, count: usize) -> Result<()> {
-        self.ledger.has_message.resize(count, false);
-        self.crowd.grow_to(count + 1, &mut |index, heard| self.ledger.note(index, heard))?;
+        self.progress.begin("logging in");
+        let logged_in = self.log_in(count);
+        self.progress.blame(logged_in)?;
+        self.progress.begin("a message to each");
+        self.ledger.devices = count;
+        let delivered = self.deliver();
+        self.progress.blame(delivered)
+    }
+
+    /// Cuts off every `step`th device without a word; each must come back, and get a message
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Holder::grow_to`].
+    pub fn cut(&mut self, step: usize) -> Result<()> {
+        self.note_beaten();
+        self.progress.begin("cutting and coming back");
+        self.ledger.cut = (0..self.ledger.devices).step_by(step).collect();
+        // Connection 0 is the writer's.
+        let indexes: Vec<usize> = self.ledger.cut.iter().map(|device| device + 1).collect();
+        let back = self.crowd.reopen(&indexes, &mut |index, heard| self.ledger.note(index, heard));
+        let delivered = back.and_then(|()| self.deliver());
+        self.ledger.tally.cut = indexes.len() as u64;
+        self.progress.blame(delivered)
+    }
+
+    /// Holds until the server answered a heartbeat of each device.
+    ///
+    /// # Errors
+    /// One has none after three times the shortest interval that was asked for.
+    pub fn until_beaten(&mut self) -> Result<()> {
+        self.progress.begin("a heartbeat of each");
+        let beaten = self.await_heartbeats();
+        self.progress.blame(beaten)
+    }
+
+    fn await_heartbeats(&mut self) -> Result<()> {
+        let until = Instant::now() + 3 * self.heartbeat;
+        loop {
+            self.keep_on(Duration::from_secs(1))?;
+            self.note_beaten();
+            let (beaten, devices) = (self.ledger.tally.beaten, self.ledger.devices);
+            self.progress.tell(|| format!("{beaten} of {devices}"));
+            if beaten == devices as u64 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{beaten} of {devices} had a heartbeat answered");
+        }
+    }
+
+    fn note_beaten(&mut self) {
+        let beaten = self.crowd.peers().skip(1).filter(|peer| peer.has_beaten()).count();
+        let tally = &mut self.ledger.tally;
+        tally.beaten = tally.beaten.max(beaten as u64);
+    }
+
+    fn log_in(&mut self, count: usize) -> Result<()> {
+        while self.crowd.ready() < count + 1 {
+            let before = self.crowd.ready();
+            let step = self.crowd.rate.map_or(BETWEEN_LOOKS, |per_s| (TRIAL_S * per_s) as usize);
+            let (begun, target) = (Instant::now(), (before + step.max(1)).min(count + 1));
+            self.crowd.grow_to(target, &mut |index, heard| self.ledger.note(index, heard))?;
+            let opening = std::mem::take(&mut self.crowd.opening);
+            self.login.merge(&opening);
+            self.progress.tell_count(self.crowd.ready() - 1, count);
+            let Some(search) = &mut self.search else { continue };
+            let reached_per_s = (target - before) as f64 / begun.elapsed().as_secs_f64();
+            match search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99))) {
+                None => self.crowd.rate = Some(search.per_s()),
+                Some(per_s) => {
+                    self.crowd.rate = Some(per_s);
+                    self.search = None;
+                    self.progress.note(&format!("the search found {per_s:.0} log-ins a second"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was not written yet, and waits until all of it came.
+    fn deliver(&mut self) -> Result<()> {
+        let count = self.ledger.devices + self.ledger.cut.len();
+        self.ledger.arrived.resize(count, false);
         let mut moved_ns = self.crowd.clock.now_ns();
         let mut before = 0;
         while self.ledger.progress() < 2 * count as u64 {
@@ -76,17 +189,37 @@ impl Holder {
             if self.ledger.progress() > before {
                 (before, moved_ns) = (self.ledger.progress(), now);
             }
+            let messages = self.ledger.tally.messages;
+            self.progress.tell_count(messages as usize, count);
             ensure!(
                 now < moved_ns + PATIENCE_NS,
-                "{} of {count} devices have their message, then none for long",
-                self.ledger.tally.messages
+                "{messages} of {count} messages came, then none for long"
             );
         }
         Ok(())
     }
 
     /// Holds for `duration`.
+    ///
+    /// # Errors
+    /// The server closes a connection.
     pub fn keep(&mut self, duration: Duration) -> Result<()> {
+        self.progress.begin("quiet");
+        let until = Instant::now() + duration;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let kept = self.keep_on(left.min(Duration::from_secs(1)));
+            self.progress.blame(kept)?;
+            let (devices, beats) = (self.ledger.devices, self.crowd.dialect.beats);
+            self.progress.tell(|| format!("{devices} held, {beats} heartbeats so far"));
+            if left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As [`Holder::keep`], in whatever phase this is.
+    pub fn keep_on(&mut self, duration: Duration) -> Result<()> {
         let until_ns = self.crowd.clock.now_ns() + ns(duration);
         loop {
             let left = until_ns.saturating_sub(self.crowd.clock.now_ns());
@@ -98,9 +231,11 @@ impl Holder {
     }
 
     /// What was heard, how long logging in took, and the users as they are now.
-    pub fn finish(self) -> (HoldTally, Latencies, Vec<User>) {
+    pub fn finish(mut self) -> (HoldTally, Latencies, Vec<User>) {
+        self.note_beaten();
         let beats = self.crowd.dialect.beats;
-        let login = self.crowd.opening.clone();
+        let mut login = self.login;
+        login.merge(&self.crowd.opening);
         (HoldTally { beats, ..self.ledger.tally }, login, self.crowd.finish().users)
     }
 
@@ -108,7 +243,7 @@ impl Holder {
         self.crowd.turn(wait, &mut |index, heard| self.ledger.note(index, heard))
     }
 
-    /// Writes to devices that have no message yet, as many at once as may be.
+    /// Writes messages up to `count`, as many at once as may be.
     fn write(&mut self, count: u64) {
         if let Some((first, after_ms)) = self.ledger.put_off.take() {
             std::thread::sleep(Duration::from_millis(after_ms));
@@ -118,9 +253,11 @@ impl Holder {
             let (sequence, contents) = (self.sent, self.ledger.contents);
             let mut payload = Vec::new();
             contents.append(sequence, PAYLOAD_BYTES, &mut payload);
+            // The writer is user 0.
+            let index = self.ledger.device_of(sequence) + 1;
             self.crowd.say(0, |dialect, peer, out| {
                 let nonce = contents.nonce(sequence);
-                dialect.send_to(peer, sequence as usize + 1, sequence, nonce, &payload, out);
+                dialect.send_to(peer, index, sequence, nonce, &payload, out);
             });
             self.sent += 1;
         }
@@ -130,6 +267,11 @@ impl Holder {
 impl Ledger {
     fn progress(&self) -> u64 {
         self.tally.messages + self.acknowledged
+    }
+
+    fn device_of(&self, sequence: u64) -> usize {
+        let sequence = sequence as usize;
+        sequence.checked_sub(self.devices).map_or(sequence, |later| self.cut[later])
     }
 
     fn note(&mut self, connection: usize, heard: Heard) {
@@ -142,8 +284,11 @@ impl Ledger {
         for payload in heard.delivered {
             let device = connection.checked_sub(1);
             match (device, self.contents.sequence_of(&payload)) {
-                (Some(device), Some(sequence)) if device as u64 == sequence => {
-                    match std::mem::replace(&mut self.has_message[device], true) {
+                (Some(device), Some(sequence))
+                    if sequence < self.arrived.len() as u64
+                        && self.device_of(sequence) == device =>
+                {
+                    match std::mem::replace(&mut self.arrived[sequence as usize], true) {
                         false => self.tally.messages += 1,
                         true => self.tally.duplicates += 1,
                     }

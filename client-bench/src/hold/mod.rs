@@ -1,8 +1,10 @@
 //! `starling-bench hold`: a crowd of logged-in devices that do nothing, and what each costs.
 
 mod holder;
+mod pace;
 mod parts;
 
+pub use pace::Pace;
 pub use parts::serve_part;
 
 use crate::{
@@ -31,7 +33,49 @@ pub struct HoldPlan {
     pub quiet: Duration,
     /// Connections of one process at most; fewer if it may not open so many files.
     pub per_process: usize,
+    /// After the last measurement, hold on until the server answered a heartbeat of each.
+    pub until_beaten: bool,
+    /// At the end, every so many a device is cut off and must come back.
+    pub cut_every: Option<usize>,
+    pub manner: Manner,
+}
+
+/// How the devices of a process behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The range that HELLO names.
     pub heartbeat_s: (u32, u32),
+    pub pace: Pace,
+    /// How often progress is told on standard error.
+    pub progress: Option<Duration>,
+}
+
+impl Manner {
+    /// That of each of `processes`: a rate is shared, a search is made by each.
+    fn shared_by(self, processes: usize) -> Manner {
+        let pace = match self.pace {
+            Pace::Rate(per_s) => Pace::Rate(per_s / processes as f64),
+            Pace::Search | Pace::Unbounded => self.pace,
+        };
+        Manner { pace, ..self }
+    }
+
+    /// The arguments that say the same.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            format!("--heartbeat-min={}", self.heartbeat_s.0),
+            format!("--heartbeat-max={}", self.heartbeat_s.1),
+        ];
+        match self.pace {
+            Pace::Unbounded => {}
+            Pace::Rate(per_s) => arguments.push(format!("--login-rate={per_s}")),
+            Pace::Search => arguments.push("--login-rate=search".into()),
+        }
+        if let Some(every) = self.progress {
+            arguments.push(format!("--progress={}", every.as_secs_f64()));
+        }
+        arguments
+    }
 }
 
 /// Memory when so many were held.
@@ -62,19 +106,25 @@ pub struct Hold {
     pub server_own_bytes_per_connection: Option<f64>,
     /// Both ends of the connection, if both are on this machine.
     pub slab_bytes_per_connection: f64,
+    /// All that the kernel uses, slabs and the rest, of both ends and both processes.
+    pub kernel_bytes_per_connection: f64,
     pub tally: HoldTally,
 }
 
 /// What the held devices heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldTally {
-    /// Devices that have their message.
+    /// Messages that arrived: one for each device, and one more for each that was cut off.
     pub messages: u64,
     pub duplicates: u64,
     pub corrupt: u64,
     pub gaps: u64,
     /// Heartbeats sent.
     pub beats: u64,
+    /// Devices that had one answered.
+    pub beaten: u64,
+    /// Devices that were cut off and came back.
+    pub cut: u64,
 }
 
 /// Holds as planned.
@@ -107,6 +157,12 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         parts.keep(plan.quiet)?;
         points.push(measure(&mut operator, count)?);
     }
+    if plan.until_beaten {
+        parts.until_beaten()?;
+    }
+    if let Some(step) = plan.cut_every {
+        parts.cut(step)?;
+    }
     let (tally, login): (HoldTally, Latencies) = parts.finish(&mut users)?;
     users.save()?;
     let last = &points[points.len() - 1];
@@ -124,6 +180,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         server_own_bytes_per_connection: pss
             .map(|(after, before)| per(after + first.store_bytes(), before + last.store_bytes())),
         slab_bytes_per_connection: per(last.memory.slab_bytes, first.memory.slab_bytes),
+        kernel_bytes_per_connection: per(last.memory.kernel_bytes, first.memory.kernel_bytes),
         empty,
         points,
         tally,
@@ -143,6 +200,8 @@ impl HoldTally {
         self.corrupt += other.corrupt;
         self.gaps += other.gaps;
         self.beats += other.beats;
+        self.beaten += other.beaten;
+        self.cut += other.cut;
     }
 }
 
@@ -176,14 +235,21 @@ impl Report for Hold {
                 format!("{:.0} B, both ends", self.slab_bytes_per_connection),
             ),
             (
+                "kernel a connection",
+                format!("{:.0} B, both ends, all it uses", self.kernel_bytes_per_connection),
+            ),
+            (
                 "checked",
                 format!(
-                    "{} have their message; {} twice, {} gaps, {} corrupt; {} heartbeats",
+                    "{} messages arrived; {} twice, {} gaps, {} corrupt; {} heartbeats, of {} devices \
+                     answered; {} cut off and back",
                     self.tally.messages,
                     self.tally.duplicates,
                     self.tally.gaps,
                     self.tally.corrupt,
-                    self.tally.beats
+                    self.tally.beats,
+                    self.tally.beaten,
+                    self.tally.cut
                 ),
             ),
         ]);
@@ -191,7 +257,7 @@ impl Report for Hold {
     }
 
     fn valid(&self) -> bool {
-        let HoldTally { messages, duplicates, corrupt, gaps, .. } = self.tally;
-        messages == self.connections as u64 && duplicates + corrupt + gaps == 0
+        let HoldTally { messages, duplicates, corrupt, gaps, cut, .. } = self.tally;
+        messages == self.connections as u64 + cut && duplicates + corrupt + gaps == 0
     }
 }

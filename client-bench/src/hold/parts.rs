@@ -1,7 +1,7 @@
 //! A crowd that is more than one process may hold is split over several. They are told what to do
 //! on their standard input, a line each, and answer with a line.
 
-use super::{HoldPlan, HoldTally, holder::Holder};
+use super::{HoldPlan, HoldTally, Manner, holder::Holder};
 use crate::{
     arguments::Target,
     latency::Latencies,
@@ -49,6 +49,8 @@ struct Closing {
 }
 
 const GROW: &str = "grow";
+const UNTIL_BEATEN: &str = "until-beaten";
+const CUT: &str = "cut";
 const FINISH: &str = "finish";
 const DONE: &str = "done";
 
@@ -60,10 +62,10 @@ impl Parts {
         processes: usize,
         users: &mut Users,
     ) -> Result<Parts> {
-        let heartbeat_s = plan.heartbeat_s;
+        let manner = plan.manner.shared_by(processes);
         if processes == 1 {
             let list = share(&users.list, 0..plan.connections, plan.connections);
-            return Ok(Parts::Own(Box::new(Holder::new(target.server, list, 0, heartbeat_s)?)));
+            return Ok(Parts::Own(Box::new(Holder::new(target.server, list, 0, &manner)?)));
         }
         let directory = tempfile::tempdir()?;
         let each = plan.connections.div_ceil(processes);
@@ -78,8 +80,7 @@ impl Parts {
                 .arg("--users")
                 .arg(&path)
                 .args(["--before", &(index * (each + 1)).to_string()])
-                .args(["--heartbeat-min", &heartbeat_s.0.to_string()])
-                .args(["--heartbeat-max", &heartbeat_s.1.to_string()])
+                .args(manner.arguments())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped());
             let mut helper = Helper::start(command, None)?;
@@ -100,11 +101,24 @@ impl Parts {
                         count.clamp(part.devices.start, part.devices.end) - part.devices.start;
                     part.tell(&format!("{GROW} {own}"))?;
                 }
-                parts.iter_mut().try_for_each(|part| match part.hear()?.as_str() {
-                    DONE => Ok(()),
-                    other => bail!("a part said {other:?}"),
-                })
+                parts.iter_mut().try_for_each(Part::done)
             }
+        }
+    }
+
+    /// Holds until the server answered a heartbeat of each device.
+    pub fn until_beaten(&mut self) -> Result<()> {
+        match self {
+            Parts::Own(holder) => holder.until_beaten(),
+            Parts::Others { parts, .. } => tell_all(parts, UNTIL_BEATEN),
+        }
+    }
+
+    /// Cuts off every `step`th device, which must come back.
+    pub fn cut(&mut self, step: usize) -> Result<()> {
+        match self {
+            Parts::Own(holder) => holder.cut(step),
+            Parts::Others { parts, .. } => tell_all(parts, &format!("{CUT} {step}")),
         }
     }
 
@@ -155,7 +169,20 @@ fn share(users: &[User], devices: Range<usize>, writer: usize) -> Vec<User> {
     std::iter::once(&users[writer]).chain(&users[devices]).cloned().collect()
 }
 
+/// All do it side by side.
+fn tell_all(parts: &mut [Part], order: &str) -> Result<()> {
+    parts.iter_mut().try_for_each(|part| part.tell(order))?;
+    parts.iter_mut().try_for_each(Part::done)
+}
+
 impl Part {
+    fn done(&mut self) -> Result<()> {
+        match self.hear()?.as_str() {
+            DONE => Ok(()),
+            other => bail!("a part said {other:?}"),
+        }
+    }
+
     fn tell(&mut self, line: &str) -> Result<()> {
         writeln!(self.input, "{line}").context("a part of the crowd ended")
     }
@@ -170,15 +197,10 @@ impl Part {
 }
 
 /// Does what is told on standard input, as one part of a crowd.
-pub fn serve_part(
-    server: SocketAddr,
-    path: &Path,
-    before: usize,
-    heartbeat_s: (u32, u32),
-) -> Result<()> {
+pub fn serve_part(server: SocketAddr, path: &Path, before: usize, manner: &Manner) -> Result<()> {
     machine::raise_file_limit()?;
     let users = Users::open(Some(path))?.list;
-    let mut holder = Holder::new(server, users, before, heartbeat_s)?;
+    let mut holder = Holder::new(server, users, before, manner)?;
     let (sender, orders) = mpsc::channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -192,7 +214,7 @@ pub fn serve_part(
             Ok(order) => order,
             // Hearts beat between orders.
             Err(mpsc::TryRecvError::Empty) => {
-                holder.keep(Duration::from_millis(20))?;
+                holder.keep_on(Duration::from_millis(20))?;
                 continue;
             }
             Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
@@ -200,6 +222,14 @@ pub fn serve_part(
         match order.split_once(' ') {
             Some((GROW, count)) => {
                 holder.grow_to(count.parse().context("not a count")?)?;
+                println!("{DONE}");
+            }
+            Some((CUT, step)) => {
+                holder.cut(step.parse().context("not a number")?)?;
+                println!("{DONE}");
+            }
+            None if order == UNTIL_BEATEN => {
+                holder.until_beaten()?;
                 println!("{DONE}");
             }
             None if order == FINISH => {

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     arguments::Variant,
     dialect::Class,
-    hold::{self, HoldPlan},
+    hold::{self, HoldPlan, Manner, Pace},
     load::{Outcome, Plan},
     operator::Operator,
     pair::{self, PairReport},
@@ -99,7 +99,13 @@ impl Bench {
             report_at: vec![FEW],
             quiet: self.quiet,
             per_process: usize::MAX,
-            heartbeat_s: (limits::MIN_HEARTBEAT_S, limits::MAX_HEARTBEAT_S),
+            until_beaten: false,
+            cut_every: None,
+            manner: Manner {
+                heartbeat_s: (limits::MIN_HEARTBEAT_S, limits::MAX_HEARTBEAT_S),
+                pace: Pace::Unbounded,
+                progress: None,
+            },
         };
         // The users are there before, and the server that made them is not.
         let server = self.start(data)?;

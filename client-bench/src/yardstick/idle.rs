@@ -8,10 +8,17 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use std::{io::ErrorKind, net::TcpStream, thread::sleep, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::TcpStream,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// Files a process needs besides its connections.
 const RESERVE: usize = 100;
+/// The kernel keeps a closed socket for 60 s at most.
+const FORGET_PATIENCE: Duration = Duration::from_secs(240);
 
 /// What one held connection costs.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +26,9 @@ pub struct Idle {
     pub connections: usize,
     /// Both ends, for both are on this machine.
     pub slab_bytes_per_connection: f64,
+    /// Of the end that connected, alone: what is left when the holder is gone, and the kernel
+    /// has forgotten its sockets. Only if asked for.
+    pub client_slab_bytes_per_connection: Option<f64>,
     /// Of the holder.
     pub pss_bytes_per_connection: f64,
 }
@@ -56,7 +66,14 @@ pub fn serve() -> Result<()> {
 }
 
 /// Holds `connections`, and measures after `quiet`.
-pub fn measure(connections: usize, quiet: Duration, core: Option<usize>) -> Result<Idle> {
+///
+/// With `split` the holder then ends, and what is left is measured too.
+pub fn measure(
+    connections: usize,
+    quiet: Duration,
+    split: bool,
+    core: Option<usize>,
+) -> Result<Idle> {
     let limit = machine::raise_file_limit()?.saturating_sub(RESERVE);
     ensure!(connections <= limit, "a process may open {limit} connections here");
     let (holder, address) = Helper::role(&["yardstick", "idle", "--serve"], core)?;
@@ -68,14 +85,38 @@ pub fn measure(connections: usize, quiet: Duration, core: Option<usize>) -> Resu
         .collect::<Result<_, _>>()?;
     sleep(quiet);
     let after = Memory::now(Some(holder.pid()))?;
+    let alone = if split {
+        drop(holder);
+        forgotten()?;
+        Some(Memory::now(None)?.slab_bytes)
+    } else {
+        None
+    };
     drop((links, warm));
     let per = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     Ok(Idle {
         connections,
         slab_bytes_per_connection: per(after.slab_bytes, before.slab_bytes),
+        client_slab_bytes_per_connection: alone.map(|alone| per(alone, before.slab_bytes)),
         pss_bytes_per_connection: per(
             after.server_pss_bytes.unwrap_or_default(),
             before.server_pss_bytes.unwrap_or_default(),
         ),
     })
+}
+
+/// Waits until the kernel has no socket any more that only waits for late packets, and frees no
+/// more slabs.
+fn forgotten() -> Result<()> {
+    let begun = Instant::now();
+    let mut slab_bytes = u64::MAX;
+    loop {
+        sleep(Duration::from_secs(2));
+        let now = Memory::now(None)?.slab_bytes;
+        if machine::waiting_sockets()? < 1_000 && now >= slab_bytes {
+            return Ok(());
+        }
+        slab_bytes = now;
+        ensure!(begun.elapsed() < FORGET_PATIENCE, "the kernel does not forget closed sockets");
+    }
 }
