@@ -6,8 +6,8 @@ mod support;
 
 use proptest::prelude::*;
 use starling_client::{
-    Change, Entry, EntryState, Journal, MemoryStore, OpenError, Outgoing, Peer, Receipt, Saved,
-    SqliteStore, Store, Unsent,
+    Change, Entry, EntryState, Event, Journal, MemoryStore, OpenError, Outgoing, Peer, Receipt,
+    Saved, SqliteStore, Store, Unsent,
     codec::{
         ConversationId, DeviceId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, UserId,
         wire::Class,
@@ -144,14 +144,26 @@ fn what_was_shown_is_not_shown_again_and_what_replaces_it_is() {
     assert_eq!(seqs(&journal), [1, 2, 3]);
     journal.set_shown(place_of(3, 1)).unwrap();
     assert_eq!(seqs(&journal), [0; 0]);
+    assert_eq!(journal.taken_back().unwrap(), None);
     store.commit(&[Change::Rewind(place_of(1, 1)), applied(2, 2)]).unwrap();
     assert_eq!(seqs(&journal), [2]);
+    let rewound = Some(Event::Rewound(place_of(1, 1)));
+    assert_eq!(journal.taken_back().unwrap(), rewound, "until it is told");
+    journal.set_shown(place_of(1, 1)).unwrap();
+    assert_eq!((journal.taken_back().unwrap(), seqs(&journal)), (None, vec![2]));
+    journal.set_shown(place_of(2, 2)).unwrap();
     journal.keep_name(BOB, "bob").unwrap();
     assert_eq!(journal.name_of(BOB).unwrap().as_deref(), Some("bob"));
     // An older backup has epochs that were seen before.
     store.commit(&[Change::Reset, applied(1, 1)]).unwrap();
     assert_eq!(seqs(&journal), [1]);
-    assert_eq!(journal.shown().unwrap(), Place::START);
+    // Whoever is still printing what came before it does not hide that it came.
+    journal.set_shown(place_of(2, 2)).unwrap();
+    assert_eq!(journal.shown().unwrap(), None);
+    assert_eq!((journal.taken_back().unwrap(), seqs(&journal)), (Some(Event::Reset), vec![1]));
+    journal.told_reset().unwrap();
+    assert_eq!(journal.shown().unwrap(), Some(Place::START));
+    assert_eq!((journal.taken_back().unwrap(), seqs(&journal)), (None, vec![1]));
 }
 
 const CHILD: &str = "STARLING_TEST_STORE";

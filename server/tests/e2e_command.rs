@@ -4,153 +4,19 @@ mod common;
 mod support;
 
 use common::Server;
-use serde_json::Value;
 use starling_client::{
     Change, Client, ClientSettings, Entry, EntryState, Outgoing, Peer, SqliteStore, Store,
     codec::{Nonce, UserId},
 };
-use std::{
-    collections::VecDeque,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
+use support::{
+    PASSWORD,
+    command::{Ended, Person, be_starling, texts},
 };
-use support::PASSWORD;
-use tempfile::TempDir;
 
-const ARGUMENTS: &str = "TEST_ARGUMENTS";
-
-/// Not a test of its own: the process in which the others run the command. It is the command's
-/// own code in a process of its own; its binary may not have been built for this test.
+/// Not a test of its own: the process in which the others run the command.
 #[test]
 fn starling_itself() {
-    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
-    let arguments = std::iter::once("starling").chain(arguments.split('\u{1f}'));
-    std::process::exit(starling_client::command::run_with(arguments.map(Into::into)).into());
-}
-
-/// Somebody at a terminal.
-struct Person {
-    profile: TempDir,
-    server: String,
-}
-
-/// How a command ended: its exit code, its JSON lines, and what it said on standard error.
-struct Ended {
-    code: i32,
-    lines: Vec<Value>,
-    said: String,
-}
-
-impl Person {
-    fn new(server: &Server) -> Person {
-        Person { profile: tempfile::tempdir().unwrap(), server: server.address.to_string() }
-    }
-
-    fn registered(server: &Server, name: &str) -> Person {
-        let person = Person::new(server);
-        assert_eq!(person.json(&["register", name]).code, 0);
-        person
-    }
-
-    fn logged_in(server: &Server, name: &str) -> Person {
-        let person = Person::new(server);
-        assert_eq!(person.json(&["login", name]).code, 0);
-        person
-    }
-
-    fn folder(&self) -> &Path {
-        self.profile.path()
-    }
-
-    fn command(&self, arguments: &[&str], password: &str) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "starling_itself", "--nocapture", "--test-threads=2"])
-            .env(ARGUMENTS, arguments.join("\u{1f}"))
-            .env("STARLING_SERVER", &self.server)
-            .env("STARLING_PROFILE", self.folder())
-            .env("STARLING_PASSWORD", password)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn end(mut command: Command) -> Ended {
-        let output = command.output().unwrap();
-        let lines = output.stdout.lines().map_while(Result::ok);
-        Ended {
-            code: output.status.code().unwrap(),
-            lines: lines.filter_map(|line| json(&line)).collect(),
-            said: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn json(&self, arguments: &[&str]) -> Ended {
-        Person::end(self.command(&[&["--json"], arguments].concat(), PASSWORD))
-    }
-
-    fn human(&self, arguments: &[&str]) -> Ended {
-        Person::end(self.command(arguments, PASSWORD))
-    }
-
-    fn listen(&self) -> Listener {
-        let mut command = self.command(&["--json", "listen"], PASSWORD);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Listener { child, lines, heard: VecDeque::new() }
-    }
-
-    fn texts(&self, with: &str) -> Vec<String> {
-        texts(&self.json(&["history", with]).lines)
-    }
-}
-
-fn json(line: &str) -> Option<Value> {
-    serde_json::from_str(&line[line.find('{')?..]).ok()
-}
-
-fn texts(lines: &[Value]) -> Vec<String> {
-    let messages = lines.iter().filter(|line| line["type"] == "message");
-    messages.map(|line| line["text"].as_str().unwrap().to_owned()).collect()
-}
-
-/// A `starling listen` that runs.
-struct Listener {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-    heard: VecDeque<Value>,
-}
-
-impl Listener {
-    /// The next line of a type; those between stay for later.
-    fn wait_for(&mut self, kind: &str) -> Value {
-        if let Some(at) = self.heard.iter().position(|line| line["type"] == kind) {
-            return self.heard.remove(at).unwrap();
-        }
-        loop {
-            let line = self.lines.next().expect("it still runs").unwrap();
-            match json(&line) {
-                Some(line) if line["type"] == kind => return line,
-                Some(line) => self.heard.push_back(line),
-                None => {}
-            }
-        }
-    }
-
-    fn text(&mut self) -> String {
-        self.wait_for("message")["text"].as_str().unwrap().to_owned()
-    }
-
-    /// Ends it as Ctrl-C does; gives what it had not been asked for.
-    fn end(mut self) -> Vec<Value> {
-        // SAFETY: kill takes no pointer; the process is our child and has not been waited for.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
-        let rest = self.lines.by_ref().map_while(Result::ok).filter_map(|line| json(&line));
-        self.heard.extend(rest);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        self.heard.drain(..).collect()
-    }
+    be_starling();
 }
 
 #[test]
@@ -322,24 +188,78 @@ fn a_copy_of_a_profile_that_takes_over_stops_the_first() {
     server.end();
 }
 
-impl Listener {
-    /// Of two listeners with one device between them one is stopped: what it said last.
-    fn wait_for_either(mut self, mut other: Listener) -> Value {
-        loop {
-            for listener in [&mut self, &mut other] {
-                if listener.child.try_wait().unwrap().is_some() {
-                    return listener.wait_for("error");
-                }
+/// Whoever reads the lines of `listen` has each once, whenever it is killed: by dropping lines
+/// whose place is not above the last one's, and, killed as well, by going on from its own place.
+#[test]
+fn a_listener_killed_at_any_moment_goes_on_without_a_loss_or_a_repeat() {
+    const MESSAGES: usize = 400;
+    let server = Server::start(&["--shards", "2"]);
+    let (_alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let address = server.address.to_string();
+    let writing = std::thread::spawn(move || {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let alice = support::login(&address, "alice").await;
+            let (client, _events) = support::device(&address, &alice);
+            for number in 0..MESSAGES {
+                let text = std::iter::once(number.to_string());
+                support::write(&client, UserId(2), text, |_| Default::default()).await;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            client.close().await;
+        });
+    });
+
+    let mut reader = Reader::default();
+    let mut round = 0;
+    while reader.texts.len() < MESSAGES {
+        let (epoch, seq) = reader.place;
+        let after = format!("{seq}:{epoch}");
+        // In every other round what it had not read is lost with it.
+        let reader_dies = round % 2 == 1;
+        let mut listener = match reader.died {
+            true => bob.listen_with(&["--after", &after]),
+            false => bob.listen(),
+        };
+        for _ in 0..1 + round * 7 % 23 {
+            if reader.texts.len() < MESSAGES {
+                reader.read(listener.wait_for("message"));
+            }
         }
+        listener.kill();
+        while let Some(line) = listener.next().filter(|_| !reader_dies) {
+            if line["type"] == "message" {
+                reader.read(line);
+            }
+        }
+        reader.died = reader_dies;
+        round += 1;
     }
+    println!("{round} rounds, {} lines were repeated and dropped", reader.repeats);
+    let expected = (0..MESSAGES).map(|number| number.to_string());
+    assert!(reader.texts.into_iter().eq(expected));
+    writing.join().unwrap();
+    server.end();
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        // Fails when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A script that reads JSON lines as docs/json.md tells it to.
+#[derive(Default)]
+struct Reader {
+    /// Epoch and seq of the last line.
+    place: (u64, u64),
+    died: bool,
+    repeats: usize,
+    texts: Vec<String>,
+}
+
+impl Reader {
+    fn read(&mut self, line: serde_json::Value) {
+        let number = |field: &str| line[field].as_u64().unwrap();
+        let place = (number("epoch"), number("inbox_seq"));
+        if place <= self.place {
+            self.repeats += 1;
+            return;
+        }
+        assert_eq!(number("prev"), self.place.1, "a hole");
+        self.place = place;
+        self.texts.push(line["text"].as_str().unwrap().to_owned());
     }
 }

@@ -9,7 +9,7 @@ use super::{
     terminal::{Ink, Terminal, visible},
 };
 use crate::{
-    Event, Outgoing, Peer, RequestError, SendError, Sending,
+    Event, Outgoing, Peer, QueueError, RequestError, SendError, Sending,
     codec::{
         ConversationId, UserId,
         wire::{self, event::Kind},
@@ -78,8 +78,11 @@ impl Screen {
 }
 
 /// Reads lines on a thread of its own: an editor where there is a terminal.
-fn open_keyboard(terminal: &Terminal) -> (mpsc::Receiver<String>, Screen) {
-    let (typed, lines) = mpsc::channel(1);
+///
+/// A line never waits for the chat: the editor would stop showing what comes in, for which the
+/// chat may be waiting just then.
+fn open_keyboard(terminal: &Terminal) -> (mpsc::UnboundedReceiver<String>, Screen) {
+    let (typed, lines) = mpsc::unbounded_channel();
     if io::stdin().is_terminal()
         && !terminal.is_json()
         && let Ok(mut editor) = DefaultEditor::new()
@@ -91,7 +94,7 @@ fn open_keyboard(terminal: &Terminal) -> (mpsc::Receiver<String>, Screen) {
                     Ok(line) => {
                         // Without a history the arrow keys do nothing, which is no harm.
                         let _ = editor.add_history_entry(&line);
-                        if typed.blocking_send(line).is_err() {
+                        if typed.send(line).is_err() {
                             return;
                         }
                     }
@@ -103,7 +106,7 @@ fn open_keyboard(terminal: &Terminal) -> (mpsc::Receiver<String>, Screen) {
     }
     thread::spawn(move || {
         for line in io::stdin().lock().lines().map_while(Result::ok) {
-            if typed.blocking_send(line).is_err() {
+            if typed.send(line).is_err() {
                 return;
             }
         }
@@ -124,7 +127,7 @@ impl Room {
         mut self,
         mut online: Online,
         terminal: &mut Terminal,
-        mut lines: mpsc::Receiver<String>,
+        mut lines: mpsc::UnboundedReceiver<String>,
         screen: &mut Screen,
     ) -> Result<Online, Failure> {
         let mut sendings = JoinSet::new();
@@ -135,10 +138,10 @@ impl Room {
                     Some(line) if line.trim().is_empty() => {}
                     Some(line) => {
                         let message = Outgoing::text(Peer::User(self.peer), &line);
-                        let sending = online.client.post(message).await;
-                        let sending = sending
-                            .map_err(|error| Failure::send(SendError::Queue(error), &self.name))?;
-                        sendings.spawn(tick(sending));
+                        match online.client.post(message).await {
+                            Ok(sending) => drop(sendings.spawn(tick(sending))),
+                            Err(error) => self.show_not_taken(terminal, screen, error)?,
+                        }
                     }
                 },
                 Some(Ok(answer)) = sendings.join_next() => {
@@ -162,6 +165,28 @@ impl Room {
         };
         tokio::time::timeout(PATIENCE, ticks).await.unwrap_or(Ok(()))?;
         Ok(online)
+    }
+
+    /// A line that cannot be sent is one line more on the screen, and the chat goes on.
+    fn show_not_taken(
+        &self,
+        terminal: &Terminal,
+        screen: &mut Screen,
+        error: QueueError,
+    ) -> Result<(), Failure> {
+        let failure = Failure::send(SendError::Queue(error), &self.name);
+        if error == QueueError::Stopped {
+            return Err(failure);
+        }
+        let text = format!("  not sent: {}", failure.line());
+        match screen {
+            Screen::Editor(printer) => {
+                let text = terminal.paint(Ink::Bad, text);
+                printer.print(format!("{text}\n")).map_err(|_| Failure::OutputClosed)
+            }
+            // Where lines come through a pipe nobody is there to type this one again.
+            Screen::Plain => Err(failure),
+        }
     }
 
     fn show_answer(

@@ -20,16 +20,33 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long to wait for a name before a number stands in for it.
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(context: &Context, terminal: &mut Terminal) -> Result<(), Failure> {
+/// A place in the inbox, as `--after` is given it.
+pub(super) fn place(text: &str) -> Result<Place, String> {
+    let parsed = || {
+        let (seq, epoch) = text.split_once(':')?;
+        Some(Place::new(seq.parse().ok()?, Epoch(epoch.parse().ok()?)))
+    };
+    parsed().ok_or_else(|| "name a place as INBOX_SEQ:EPOCH, like 12:1".to_owned())
+}
+
+pub(super) async fn run(
+    context: &Context,
+    terminal: &mut Terminal,
+    after: Option<Place>,
+) -> Result<(), Failure> {
     let mut interrupts = Interrupts::new()?;
     let (profile, identity) = context.open_logged_in()?;
+    if let Some(place) = after {
+        profile.journal.set_shown(place)?;
+    }
     // What other commands of this profile received. What comes after this is told as it comes.
-    let missed = profile.journal.unshown()?;
+    let taken_back = profile.journal.taken_back()?;
+    let missed = profile.journal.unshown()?.into_iter().map(Event::Applied);
     let mut online = tokio::select! {
         online = context.connect_profile(profile, identity) => online?,
         () = interrupts.next() => return Ok(()),
     };
-    show_all(&online, terminal, missed.into_iter().map(Event::Applied)).await?;
+    show_all(&online, terminal, taken_back.into_iter().chain(missed)).await?;
     report_unsent(&online.client, terminal).await?;
     match follow(&mut online, terminal, &mut interrupts).await? {
         None => {
@@ -66,7 +83,8 @@ async fn follow(
     }
 }
 
-/// Prints events, and remembers that they were printed once their reader has them.
+/// Prints events, and remembers that they were printed once their reader has them. Killed in
+/// between, it prints them again the next time; their places tell the reader so.
 async fn show_all(
     online: &Online,
     terminal: &mut Terminal,
@@ -75,8 +93,20 @@ async fn show_all(
     let mut shown = None;
     for event in events {
         show(online, terminal, &event).await?;
-        if let Event::Applied(event) = event {
-            shown = Some(Place::new(event.seq, Epoch(event.epoch)));
+        match event {
+            Event::Applied(event) => shown = Some(Place::new(event.seq, Epoch(event.epoch))),
+            // Remembered before anything that follows is printed: told again, it would void that.
+            Event::Rewound(place) => {
+                let before = shown.take().or(online.journal.shown()?);
+                terminal.flush()?;
+                online.journal.set_shown(before.map_or(place, |before| before.min(place)))?;
+            }
+            Event::Reset => {
+                shown = None;
+                terminal.flush()?;
+                online.journal.told_reset()?;
+            }
+            _ => {}
         }
     }
     terminal.flush()?;

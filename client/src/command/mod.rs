@@ -63,7 +63,12 @@ enum Action {
     /// Send a message and wait until the server has it safe.
     Send { name: String, text: String },
     /// Print what comes in, and what came in since the last time, until Ctrl-C.
-    Listen,
+    Listen {
+        /// Print what came in after this place instead: `inbox_seq` and `epoch` of the last JSON
+        /// line that you have dealt with.
+        #[arg(long, value_name = "SEQ:EPOCH", value_parser = listen::place)]
+        after: Option<crate::codec::Place>,
+    },
     /// Print the last messages with somebody.
     History {
         name: String,
@@ -119,7 +124,7 @@ fn run(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure> {
             Action::Logout => account::logout(&context, terminal).await,
             Action::Passwd => account::passwd(&context, terminal).await,
             Action::Send { name, text } => send::run(&context, terminal, &name, &text).await,
-            Action::Listen => listen::run(&context, terminal).await,
+            Action::Listen { after } => listen::run(&context, terminal, after).await,
             Action::History { name, limit } => history::run(&context, terminal, &name, limit).await,
             Action::Chat { name } => chat::run(&context, terminal, &name).await,
             Action::Stats { operator_key } => stats::run(&context, terminal, &operator_key).await,

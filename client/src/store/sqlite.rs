@@ -18,6 +18,8 @@ use std::{
 const FORMAT: i64 = 1;
 pub(super) const DATABASE: &str = "profile.db";
 const LOCK: &str = "lock";
+/// Stands for the seq of what was shown after a RESET, until whoever is shown events knows of it.
+pub(super) const RESET_UNTOLD: i64 = -1;
 
 /// Numbers of 64 bits stand in SQLite's signed integers bit by bit; seqs never get that large.
 const TABLES: &str = "
@@ -189,9 +191,9 @@ impl Store for SqliteStore {
                     kept.change(change);
                 }
                 Change::Reset => {
-                    transaction.execute_batch(
-                        "DELETE FROM event; DELETE FROM name; UPDATE shown SET seq = 0, epoch = 0",
-                    )?;
+                    transaction.execute_batch("DELETE FROM event; DELETE FROM name")?;
+                    let untold = "UPDATE shown SET seq = ?1, epoch = 0";
+                    transaction.execute(untold, [RESET_UNTOLD])?;
                     kept.change(change);
                 }
                 Change::Identity(_)

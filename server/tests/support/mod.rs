@@ -1,7 +1,9 @@
 //! Users, devices and bad weather for the end-to-end suite.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod command;
 pub mod proxy;
+pub mod terminal;
 
 use starling_client::{
     Client, ClientSettings, Event, Events, Identity, MemoryStore, Outgoing, Peer, Receipt, Sending,

@@ -1,0 +1,191 @@
+//! People who use the command `starling`.
+
+use super::PASSWORD;
+use crate::common::Server;
+use serde_json::Value;
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+const ARGUMENTS: &str = "TEST_ARGUMENTS";
+
+/// What the test `starling_itself` of each program does that uses the command: where arguments for
+/// it are set, this process is the command. It is the command's own code in a process of its own;
+/// its binary may not have been built for this test.
+pub fn be_starling() {
+    let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
+    let arguments = std::iter::once("starling").chain(arguments.split('\u{1f}'));
+    std::process::exit(starling_client::command::run_with(arguments.map(Into::into)).into());
+}
+
+/// Somebody with a profile.
+pub struct Person {
+    pub profile: TempDir,
+    pub server: String,
+}
+
+/// How a command ended: its exit code, its JSON lines, and what it said on standard error.
+pub struct Ended {
+    pub code: i32,
+    pub lines: Vec<Value>,
+    pub said: String,
+}
+
+impl Person {
+    pub fn new(server: &Server) -> Person {
+        Person { profile: tempfile::tempdir().unwrap(), server: server.address.to_string() }
+    }
+
+    pub fn registered(server: &Server, name: &str) -> Person {
+        let person = Person::new(server);
+        assert_eq!(person.json(&["register", name]).code, 0);
+        person
+    }
+
+    pub fn logged_in(server: &Server, name: &str) -> Person {
+        let person = Person::new(server);
+        assert_eq!(person.json(&["login", name]).code, 0);
+        person
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.profile.path()
+    }
+
+    pub fn command(&self, arguments: &[&str], password: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "starling_itself", "--nocapture", "--test-threads=2"])
+            .args(["--color", "never"])
+            .env(ARGUMENTS, arguments.join("\u{1f}"))
+            .env("STARLING_SERVER", &self.server)
+            .env("STARLING_PROFILE", self.folder())
+            .env("STARLING_PASSWORD", password)
+            .env_remove("NO_COLOR")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn end(mut command: Command) -> Ended {
+        let output = command.output().unwrap();
+        let lines = output.stdout.lines().map_while(Result::ok);
+        Ended {
+            code: output.status.code().unwrap(),
+            lines: lines.filter_map(|line| json(&line)).collect(),
+            said: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Ended {
+        Person::end(self.command(&[&["--json"], arguments].concat(), PASSWORD))
+    }
+
+    pub fn human(&self, arguments: &[&str]) -> Ended {
+        Person::end(self.command(arguments, PASSWORD))
+    }
+
+    pub fn listen(&self) -> Listener {
+        self.listen_with(&[])
+    }
+
+    pub fn listen_with(&self, arguments: &[&str]) -> Listener {
+        let mut command = self.command(&[&["--json", "listen"], arguments].concat(), PASSWORD);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Listener { child, lines, heard: VecDeque::new() }
+    }
+
+    pub fn texts(&self, with: &str) -> Vec<String> {
+        texts(&self.json(&["history", with]).lines)
+    }
+}
+
+/// The JSON line within a line; the first one shares its line with the words of a test program.
+fn json(line: &str) -> Option<Value> {
+    serde_json::from_str(&line[line.find('{')?..]).ok()
+}
+
+pub fn texts(lines: &[Value]) -> Vec<String> {
+    let messages = lines.iter().filter(|line| line["type"] == "message");
+    messages.map(|line| line["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A `starling listen` that runs.
+pub struct Listener {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    heard: VecDeque<Value>,
+}
+
+impl Listener {
+    /// The next line; `None` at the end, which may come within a line.
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(line) = self.heard.pop_front() {
+                return Some(line);
+            }
+            let line = self.lines.next()?.unwrap();
+            self.heard.extend(json(&line));
+        }
+    }
+
+    /// The next line of a type; those between stay for later.
+    pub fn wait_for(&mut self, kind: &str) -> Value {
+        if let Some(at) = self.heard.iter().position(|line| line["type"] == kind) {
+            return self.heard.remove(at).unwrap();
+        }
+        loop {
+            let line = self.lines.next().expect("it still runs").unwrap();
+            match json(&line) {
+                Some(line) if line["type"] == kind => return line,
+                Some(line) => self.heard.push_back(line),
+                None => {}
+            }
+        }
+    }
+
+    pub fn text(&mut self) -> String {
+        self.wait_for("message")["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends it as Ctrl-C does; gives what it had not been asked for.
+    pub fn end(mut self) -> Vec<Value> {
+        // SAFETY: kill takes no pointer; the process is our child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
+        let rest = self.lines.by_ref().map_while(Result::ok).filter_map(|line| json(&line));
+        self.heard.extend(rest);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.heard.drain(..).collect()
+    }
+
+    /// Kills it where it is. What it printed before can still be read.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Of two listeners with one device between them one is stopped: what it said last.
+    pub fn wait_for_either(mut self, mut other: Listener) -> Value {
+        loop {
+            for listener in [&mut self, &mut other] {
+                if listener.child.try_wait().unwrap().is_some() {
+                    return listener.wait_for("error");
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Fails when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
