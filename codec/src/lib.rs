@@ -7,6 +7,7 @@
 mod command;
 mod error;
 mod frame;
+pub mod history;
 mod ids;
 mod kind;
 pub mod limits;

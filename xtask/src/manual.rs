@@ -16,6 +16,7 @@ pub fn commands() -> Vec<Command> {
         named("starling-server", starling_server::command()),
         named("starling", starling_client::command::command()),
         named("starling-bench", starling_bench::command()),
+        named("starling-check", starling_check::command::command()),
     ]
 }
 

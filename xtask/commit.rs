@@ -1,4 +1,4 @@
-//! Finds the commit the binary is built from, for `--version`.
+//! The build script of every command: finds the commit it is built from, for `--version`.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={log}");
     }
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=../xtask/commit.rs");
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=STARLING_COMMIT={commit}");
 }
