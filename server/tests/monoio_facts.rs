@@ -55,8 +55,7 @@ fn a_dropped_poll_takes_no_bytes() {
     });
 }
 
-/// net/connection.rs: dropping a pending read loses what it had read, so the server never has
-/// one.
+/// net/readiness.rs: dropping a pending read loses what it had read, so the server never has one.
 #[test]
 fn a_dropped_read_takes_bytes_with_it() {
     block_on(async {
@@ -178,7 +177,7 @@ fn a_main_future_that_wakes_itself_starves_tasks() {
     }));
 }
 
-/// shard/sockets.rs: shutdown(2) completes a poll that is pending, so that closing from
+/// shard/lingering.rs: shutdown(2) completes a poll that is pending, so that closing from
 /// elsewhere ends the task that watches.
 #[test]
 fn shutting_down_completes_a_pending_poll() {

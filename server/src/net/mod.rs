@@ -5,14 +5,14 @@
 //! tests/monoio_facts.rs pins the fact.
 
 mod accept;
-mod connection;
 mod linger;
 pub mod listen;
+mod readiness;
 pub mod ring;
 pub mod socket;
 mod watch;
 
 pub use accept::accept;
-pub use connection::{read, write_again};
 pub use linger::linger;
+pub use readiness::{MAX_READY, Readiness, Ready};
 pub use watch::Watch;

@@ -9,10 +9,9 @@ pub struct ShardCounters {
     pub turns: u64,
     /// Turns that followed at once, because a budget was used up.
     pub turns_at_once: u64,
-    /// Polls given to the ring, and those that completed: the ring's submissions and completions
-    /// but for timers.
-    pub polls: u64,
-    pub polls_done: u64,
+    /// Questions to the kernel which sockets are ready, and how many were.
+    pub readiness_calls: u64,
+    pub sockets_ready: u64,
     pub recv_calls: u64,
     pub recv_bytes: u64,
     pub send_calls: u64,
@@ -40,8 +39,8 @@ impl ShardCounters {
         [
             ("loop_turns", self.turns),
             ("loop_turns_at_once", self.turns_at_once),
-            ("ring_polls", self.polls),
-            ("ring_polls_done", self.polls_done),
+            ("readiness_calls", self.readiness_calls),
+            ("sockets_ready", self.sockets_ready),
             ("recv_calls", self.recv_calls),
             ("recv_bytes", self.recv_bytes),
             ("send_calls", self.send_calls),

@@ -3,7 +3,6 @@
 use super::{Shard, State, StatsRequest};
 use crate::{
     mesh::{MAX_REPLIES, Parcel},
-    net,
     net::socket::{self, Sent},
 };
 use starling_codec::{Command, Origin, Query, Ticket};
@@ -37,7 +36,7 @@ impl Hands<'_> {
                 Effect::Move(ticket, shard, migrant) => {
                     self.move_away(ticket, shard, Box::new(migrant));
                 }
-                Effect::Read(ticket) => self.shard.start_reading(self.state, ticket),
+                Effect::Read(ticket) => self.state.read_on(ticket),
                 Effect::Close(ticket) => self.say_good_bye(ticket),
             }
         }
@@ -141,14 +140,13 @@ impl Hands<'_> {
     }
 
     fn move_away(&mut self, ticket: Ticket, shard: u16, migrant: Box<starling_engine::Migrant>) {
-        // Its reading task has ended, so nothing is pending on the socket.
-        let Some(socket) = self.state.links.take(ticket) else { return };
+        let Some(socket) = self.state.let_go(ticket) else { return };
         self.state.engine.closed(self.now, ticket);
         self.send(shard, Parcel::Move { socket, migrant });
     }
 
     fn say_good_bye(&mut self, ticket: Ticket) {
-        let Some(socket) = self.state.links.take(ticket) else { return };
+        let Some(socket) = self.state.let_go(ticket) else { return };
         self.shard.commons.orders.release();
         self.state.engine.closed(self.now, ticket);
         self.shard.let_linger(self.state, socket);
@@ -192,10 +190,7 @@ impl Hands<'_> {
         counters.send_bytes += written as u64;
         if written < wanted {
             counters.send_blocked += 1;
-            counters.polls += 1;
             link.blocked = true;
-            let watch = self.shard.watch(&link.socket());
-            monoio::spawn(net::write_again(Rc::clone(self.shard), ticket, watch));
         }
         if written > 0 {
             engine.written(self.now, ticket, written);

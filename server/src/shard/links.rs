@@ -8,10 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub struct Link {
     generation: u32,
     socket: Option<OwnedFd>,
-    /// A task waits to read.
+    /// What comes is to be read.
     pub reading: bool,
-    /// A task waits for room to write.
+    /// The socket had no room, and has not told of any since.
     pub blocked: bool,
+    /// The peer has ended; what it sent before may still be unread.
+    pub ended: bool,
 }
 
 const _: () = assert!(size_of::<Link>() <= 12);
@@ -33,6 +35,7 @@ impl Links {
             socket: Some(socket),
             reading: false,
             blocked: false,
+            ended: false,
         };
     }
 

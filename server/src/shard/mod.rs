@@ -1,8 +1,8 @@
 //! A shard: one pinned thread with its ring, its connections and its engine.
 //!
-//! Tasks wait for readiness and call in here; what they call borrows the state, never across an
-//! await. All else happens in the shard's turn (see `pump`): the runtime's main future, which it
-//! polls once after each batch of tasks and before it sleeps.
+//! A few tasks wait, for sockets, the doorbell, who wants in, and ask for a turn; what they call
+//! borrows the state, never across an await. All else happens in the shard's turn (see `pump`): the
+//! runtime's main future, which it polls once after each batch of tasks and before it sleeps.
 
 pub mod affinity;
 mod clock;
@@ -134,6 +134,11 @@ pub struct Shard {
 struct State {
     engine: Engine,
     links: Links,
+    readiness: net::Readiness,
+    /// The set of sockets has something to tell.
+    sockets_ready: bool,
+    /// Sockets that may have more to read, of which the set will not tell again.
+    unread: Vec<Ticket>,
     lingering: Lingering,
     clock: Clock,
     /// All reads of the shard go through this one.
@@ -177,7 +182,9 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<Result<(), Failure>>> {
 fn run(setup: Setup) -> Result<(), Failure> {
     affinity::pin(setup.processor);
     let mut runtime = net::ring::runtime().map_err(|error| Failure::NoIoUring { error })?;
-    let shard = Rc::new(Shard::new(setup));
+    let readiness =
+        net::Readiness::new(setup.engine.shard).map_err(|error| Failure::NoIoUring { error })?;
+    let shard = Rc::new(Shard::new(setup, readiness));
     runtime.block_on(shard.serve());
     // The ring may have polls in flight that nobody waits for; the process is about to end, so
     // they need no clearing away.
@@ -186,7 +193,7 @@ fn run(setup: Setup) -> Result<(), Failure> {
 }
 
 impl Shard {
-    fn new(setup: Setup) -> Shard {
+    fn new(setup: Setup, readiness: net::Readiness) -> Shard {
         let mut clock = Clock::new();
         let number = setup.engine.shard;
         let shards = setup.engine.shards;
@@ -196,6 +203,9 @@ impl Shard {
             state: RefCell::new(State {
                 engine,
                 links: Links::default(),
+                readiness,
+                sockets_ready: false,
+                unread: Vec::new(),
                 lingering: Lingering::default(),
                 clock,
                 buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -221,6 +231,7 @@ impl Shard {
     async fn serve(self: Rc<Self>) {
         let listener = Rc::clone(&self.state.borrow().listener);
         monoio::spawn(net::accept(Rc::clone(&self), listener));
+        monoio::spawn(Rc::clone(&self).hear_sockets());
         monoio::spawn(Rc::clone(&self).hear_doorbell());
         monoio::spawn(Rc::clone(&self).turn_again());
         let mut timer = Box::pin(monoio::time::sleep(std::time::Duration::ZERO));
@@ -256,6 +267,17 @@ impl Shard {
             Poll::<()>::Pending
         })
         .await;
+    }
+
+    async fn hear_sockets(self: Rc<Self>) {
+        let descriptor = self.state.borrow().readiness.descriptor();
+        // With io_uring it cannot fail.
+        let Ok(watch) = net::Watch::new(descriptor) else { return };
+        loop {
+            let _ = watch.readable().await;
+            self.state.borrow_mut().sockets_ready = true;
+            self.ask_for_turn();
+        }
     }
 
     async fn hear_doorbell(self: Rc<Self>) {

@@ -5,6 +5,7 @@
 use super::{Commons, Shard, State, effects::Hands};
 use crate::{
     mesh::{Parcel, Reply},
+    net::MAX_READY,
     stats::{counter, process_counters},
 };
 use starling_codec::{ErrorCode, wire::Counter};
@@ -44,6 +45,7 @@ pub(super) fn turn(
     let mut turn = Turn { hands: Hands { shard, state, now }, more: false };
 
     turn.hear_orders();
+    turn.read_sockets();
     turn.take_parcels();
     turn.take_commits();
     turn.take_replies();
@@ -67,6 +69,7 @@ pub(super) fn turn(
         timer.as_mut().reset(deadline);
     }
     let due = timer.poll(context).is_ready();
+    let more = more || !hands.state.unread.is_empty();
     if more || due || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
         hands.state.counters.turns_at_once += 1;
         shard.ask_for_turn_again();
@@ -111,6 +114,26 @@ impl Turn<'_> {
         }
     }
 
+    /// Reads what has come, once from each socket.
+    fn read_sockets(&mut self) {
+        let Hands { shard, state, .. } = &mut self.hands;
+        for ticket in std::mem::take(&mut state.unread) {
+            shard.read(state, ticket);
+        }
+        if !std::mem::take(&mut state.sockets_ready) {
+            return;
+        }
+        let ready = state.readiness.look();
+        state.counters.readiness_calls += 1;
+        state.counters.sockets_ready += ready as u64;
+        for index in 0..ready {
+            shard.socket_ready(state, state.readiness.ready(index));
+        }
+        // There may be more to tell.
+        state.sockets_ready = ready == MAX_READY;
+        self.more |= state.sockets_ready;
+    }
+
     fn take_parcels(&mut self) {
         let Hands { shard, state, now } = &mut self.hands;
         let (mesh, number) = (&shard.commons.mesh, shard.number);
@@ -126,7 +149,7 @@ impl Turn<'_> {
                     Parcel::Move { socket, migrant } => {
                         let ticket = state.engine.adopt(*now, *migrant);
                         // The engine says when it is to be read.
-                        state.links.insert(ticket, socket);
+                        shard.hold(state, ticket, socket);
                     }
                 }
             }

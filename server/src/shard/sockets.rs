@@ -1,8 +1,8 @@
-//! What the tasks of connections call: accepted, readable, writable, lingering.
+//! What happens at sockets: accepted, ready, read, closed, lingering.
 
 use super::{Shard, State};
 use crate::net::{
-    self,
+    self, Ready,
     socket::{self, Received},
 };
 use starling_codec::{ErrorCode, Ticket};
@@ -31,21 +31,23 @@ impl Shard {
         };
         match opened {
             Ok(ticket) => {
-                state.links.insert(ticket, socket);
-                self.start_reading(&mut state, ticket);
+                self.hold(&mut state, ticket, socket);
+                if let Some(link) = state.links.get(ticket) {
+                    link.reading = true;
+                }
             }
             Err(code) => self.turn_away(&mut state, socket, code),
         }
         self.ask_for_turn();
     }
 
-    pub(super) fn start_reading(self: &Rc<Self>, state: &mut State, ticket: Ticket) {
-        let Some(link) = state.links.get(ticket) else { return };
-        if !link.reading {
-            link.reading = true;
-            let watch = self.watch(&link.socket());
-            state.counters.polls += 1;
-            monoio::spawn(net::read(Rc::clone(self), ticket, watch));
+    /// Holds a socket from now on. One that cannot be watched is as good as broken.
+    pub(super) fn hold(&self, state: &mut State, ticket: Ticket, socket: OwnedFd) {
+        let watched = state.readiness.add(socket.as_fd(), ticket);
+        state.links.insert(ticket, socket);
+        if let Err(error) = watched {
+            tracing::warn!(%error, "a connection cannot be watched, and is closed");
+            self.close(state, ticket);
         }
     }
 
@@ -67,55 +69,48 @@ impl Shard {
         let watch = self.watch(&socket);
         let now_ms = state.clock.now().mono_ms;
         let number = state.lingering.push(socket, now_ms);
-        state.counters.polls += 1;
         monoio::spawn(net::linger(Rc::clone(self), number, watch));
     }
 
-    /// There is something to read, or the end of it.
-    pub fn readable(self: &Rc<Self>, ticket: Ticket) -> Reading {
-        let state = &mut *self.state.borrow_mut();
-        state.counters.polls_done += 1;
-        self.ask_for_turn();
-        let Some(link) = state.links.get(ticket) else { return Reading::Stop };
-        state.counters.recv_calls += 1;
-        let reading = match socket::receive(link.socket(), &mut state.buffer) {
-            Received::Bytes(bytes) => {
-                state.counters.recv_bytes += bytes as u64;
-                state.engine.receive(state.clock.now(), ticket, &state.buffer[..bytes])
-            }
-            Received::Nothing => Reading::More,
-            Received::End => {
-                self.close(state, ticket);
-                return Reading::Stop;
-            }
-        };
-        link.reading = reading == Reading::More;
-        state.counters.polls += u64::from(link.reading);
-        reading
+    /// Something came to a socket.
+    pub(super) fn socket_ready(&self, state: &mut State, ready: Ready) {
+        let Some(link) = state.links.get(ready.ticket) else { return };
+        link.ended |= ready.ended;
+        if ready.writable && std::mem::take(&mut link.blocked) {
+            state.unblocked.push(ready.ticket);
+        }
+        if ready.readable {
+            self.read(state, ready.ticket);
+        }
     }
 
-    /// The socket has room again.
-    pub fn writable(&self, ticket: Ticket) {
-        let mut state = self.state.borrow_mut();
-        state.counters.polls_done += 1;
-        if let Some(link) = state.links.get(ticket) {
-            link.blocked = false;
-            state.unblocked.push(ticket);
+    /// Reads once from a socket, if the engine wants to hear from it.
+    pub(super) fn read(&self, state: &mut State, ticket: Ticket) {
+        let Some(link) = state.links.get(ticket).filter(|link| link.reading) else { return };
+        state.counters.recv_calls += 1;
+        match socket::receive(link.socket(), &mut state.buffer) {
+            Received::Bytes(bytes) => {
+                state.counters.recv_bytes += bytes as u64;
+                let now = state.clock.now();
+                let reading = state.engine.receive(now, ticket, &state.buffer[..bytes]);
+                link.reading = reading == Reading::More;
+                // Of what is left the set does not tell again.
+                if bytes == state.buffer.len() || link.ended {
+                    state.unread.push(ticket);
+                }
+            }
+            Received::Nothing => {}
+            Received::End => self.close(state, ticket),
         }
-        self.ask_for_turn();
     }
 
     /// Throws away what a lingering socket brings. Whether it goes on lingering.
     pub fn discard(&self, number: u64) -> bool {
         let state = &mut *self.state.borrow_mut();
-        state.counters.polls_done += 1;
         let Some(socket) = state.lingering.get(number) else { return false };
         state.counters.recv_calls += 1;
         match socket::receive(socket, &mut state.buffer) {
-            Received::Bytes(_) | Received::Nothing => {
-                state.counters.polls += 1;
-                true
-            }
+            Received::Bytes(_) | Received::Nothing => true,
             Received::End => {
                 state.lingering.remove(number);
                 // A shard that ends waits for the last one.
@@ -127,9 +122,10 @@ impl Shard {
 
     /// The socket is gone, or broken: it is closed and the engine told.
     pub(super) fn close(&self, state: &mut State, ticket: Ticket) {
-        let Some(socket) = state.links.take(ticket) else { return };
-        // Completes the polls of whoever still watches it.
-        socket::shut_down(socket.as_fd(), Shutdown::Both);
+        // Dropped, it leaves the set too.
+        if state.links.take(ticket).is_none() {
+            return;
+        }
         self.commons.orders.release();
         state.engine.closed(state.clock.now(), ticket);
     }
@@ -137,5 +133,22 @@ impl Shard {
     /// Accepting paused because there was no descriptor or memory.
     pub fn count_accept_pause(&self) {
         self.state.borrow_mut().counters.accept_pauses += 1;
+    }
+}
+
+impl State {
+    /// The engine wants to hear from a connection again, also what came meanwhile.
+    pub(super) fn read_on(&mut self, ticket: Ticket) {
+        if let Some(link) = self.links.get(ticket) {
+            link.reading = true;
+            self.unread.push(ticket);
+        }
+    }
+
+    /// A socket that goes on living elsewhere.
+    pub(super) fn let_go(&mut self, ticket: Ticket) -> Option<OwnedFd> {
+        let socket = self.links.take(ticket)?;
+        self.readiness.remove(socket.as_fd());
+        Some(socket)
     }
 }
