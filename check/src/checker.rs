@@ -239,7 +239,7 @@ impl Checker {
         }
         let joins_on = match device.cursor {
             None => {
-                device.whole = prev == 0;
+                (device.whole, device.began_at) = (prev == 0, position);
                 true
             }
             Some(cursor) => prev == cursor.seq,

@@ -88,6 +88,8 @@ pub(crate) struct Device {
     pub cursor_at: Position,
     /// The history has its inbox from the first event on.
     pub whole: bool,
+    /// Where the first event of it is.
+    pub began_at: Position,
     pub acked: Place,
     pub acked_at: Position,
     /// The highest place it ever acknowledged.
@@ -179,6 +181,7 @@ impl Device {
             cursor: None,
             cursor_at: Position::default(),
             whole: true,
+            began_at: Position::default(),
             acked: Place::START,
             acked_at: Position::default(),
             acked_top: Place::START,

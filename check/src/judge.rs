@@ -31,8 +31,6 @@ pub(crate) struct Judge {
     alive: Vec<Option<Position>>,
     /// By message: another has its place in the conversation.
     replaced_by: FxHashMap<u32, u32>,
-    /// By message: it is joined to what was written.
-    joined: Vec<bool>,
 }
 
 impl Judge {
@@ -46,7 +44,6 @@ impl Judge {
         Judge {
             ages: openings.into_ages(&mut violations),
             alive: vec![None; messages.list.len()],
-            joined: vec![false; messages.list.len()],
             replaced_by: FxHashMap::default(),
             messages: messages.list,
             streams,
@@ -66,6 +63,7 @@ impl Judge {
         self.judge_conversations();
         self.judge_sends();
         self.judge_windows();
+        self.judge_beginnings();
         self.judge_removed();
         self.judge_held();
         self.judge_receipts();
@@ -109,12 +107,13 @@ impl Judge {
     }
 
     fn join_sends(&mut self) {
+        let mut joined = vec![false; self.messages.len()];
         for send in &self.sends.list {
-            if send.message != NO_MESSAGE {
-                self.joined[send.message as usize] = true;
+            if let Some(joined) = joined.get_mut(send.message as usize) {
+                *joined = true;
             }
         }
-        self.sends.join(&mut self.joined);
+        self.sends.join(&mut joined);
     }
 
     /// Two messages for what was written once: the earlier must have been lost.
@@ -160,13 +159,14 @@ impl Judge {
         let both_live =
             self.alive[earlier as usize].is_some() && self.alive[later as usize].is_some();
         let seq = self.messages[later as usize].seq;
-        if both_live || self.rank(earlier) == self.rank(later) {
+        let excused = self.excuses(earlier);
+        if self.rank(earlier) == self.rank(later) || both_live && !excused {
             self.violations.add(Property::OneOrder, evidence, || {
                 format!("two messages are at {seq} of one conversation")
             });
             return;
         }
-        if !self.excuses(earlier) {
+        if !excused {
             self.violations.add(Property::Kept, evidence, || {
                 format!("message {seq} of the conversation is gone, and another has its place")
             });
@@ -214,7 +214,8 @@ impl Judge {
                 let Some(settled) = device.settled else { continue };
                 let latest = self.devices.latest(*number, message.stream);
                 let has = latest.and_then(|held| seq_of(&self.messages, held));
-                if device.whole && has.is_none_or(|seq| seq < message.seq) {
+                // Of a device whose first events are not there, only what follows them counts.
+                if (device.whole || has.is_some()) && has.is_none_or(|seq| seq < message.seq) {
                     let evidence = [message.position, settled.position];
                     self.violations.add(Property::Kept, evidence, || {
                         format!(
@@ -235,12 +236,15 @@ impl Judge {
                 self.judge_content(send);
             }
         }
-        self.sends.list = sends;
-        if !self.complete {
-            return;
+        let mut is_written = vec![!self.complete; self.messages.len()];
+        for send in sends.iter().filter(|send| send.written.is_some()) {
+            if let Some(is_written) = is_written.get_mut(send.message as usize) {
+                *is_written = true;
+            }
         }
-        for (message, joined) in self.messages.iter().zip(&self.joined) {
-            if !joined {
+        self.sends.list = sends;
+        for (message, is_written) in self.messages.iter().zip(is_written) {
+            if !is_written {
                 self.violations.add(Property::AsWritten, [message.position], || {
                     format!("nobody wrote message {}", message.id)
                 });
@@ -267,13 +271,18 @@ impl Judge {
                 let other = device.held_at(place.seq).filter(|held| {
                     !matches!(held.what, What::Message { message: here, .. } if here == message)
                 });
+                // In a later time the place may be another's, if a fault excuses it.
+                let is_later = |held: &Held| {
+                    (self.ages.rank(device.opening).0, held.epoch.0) > self.rank(message)
+                };
                 if let Some(other) = other
-                    && (other.epoch <= place.epoch || !self.excuses(message))
+                    && !(is_later(other) && self.excuses(message))
                 {
                     self.violations.add(Property::Kept, [send.answered_at, other.position], || {
                         format!("another event has the place of send {} in the inbox", send.send_no)
                     });
                 }
+                self.judge_untold(send, message);
             }
             Answer::None => {
                 let forgotten = |position| device.forgot.is_some_and(|forgot| position < forgot);
@@ -288,6 +297,21 @@ impl Judge {
                 }
             }
             Answer::Refused | Answer::Unsent => {}
+        }
+    }
+
+    /// Whoever wrote what was acknowledged, and then lost in a power cut, got it back.
+    fn judge_untold(&mut self, send: &Send, message: u32) {
+        let device = &self.devices.list[send.device as usize];
+        let knows = self.ages.rank(device.opening) == self.ages.newest() && !self.ages.restored();
+        if let Some(settled) = device.settled
+            && knows
+            && self.alive[message as usize].is_none()
+            && self.excuses(message)
+        {
+            self.violations.add(Property::Answered, [send.answered_at, settled.position], || {
+                format!("send {} was lost, and its writer was not told", send.send_no)
+            });
         }
     }
 

@@ -3,7 +3,7 @@
 //! A history is what devices wrote, were told and hold, a line a record: docs/history.md. Several
 //! files are one history. Lines of one device stand in the order in which things happened to it;
 //! between devices there is no order, and no clock is believed. What is proved has names, see
-//! [`Property`].
+//! [`Property`]; docs/delivery-contract.md says which promise rests on which.
 //!
 //! Knows neither server nor client: whatever can record a history can be checked.
 

@@ -15,6 +15,16 @@ use starling_codec::{
 };
 
 impl Judge {
+    /// Where the whole of every inbox is in the history, each begins with its first event.
+    pub(super) fn judge_beginnings(&mut self) {
+        let late = self.devices.list.iter().filter(|device| self.complete && !device.whole);
+        for device in late {
+            self.violations.add(Property::InboxDense, [device.began_at], || {
+                "the first event of the device joins on to one that it never got".to_owned()
+            });
+        }
+    }
+
     /// What a device was told to remove was lost, and a fault excuses it.
     pub(super) fn judge_removed(&mut self) {
         for number in 0..self.devices.list.len() {

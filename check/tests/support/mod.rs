@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod planted;
+
 use starling_codec::{
     ConversationId, DeviceId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, SendWindow, UserId,
     history::{After, At, EventKind, Fact, Message, Reason, Record, StateHash, VERSION, digest},
@@ -22,6 +24,8 @@ struct Device {
     cursor: Place,
     held: Vec<Event>,
     next_send_no: u64,
+    /// What was acknowledged: number, nonce, message.
+    acked: Vec<(SendNo, Nonce, MessageId)>,
 }
 
 /// A server without defects, its users, and what they record.
@@ -36,7 +40,7 @@ pub struct World {
     last_id: u64,
 }
 
-pub fn at(user: u32, device: u32) -> At {
+pub const fn at(user: u32, device: u32) -> At {
     At { user: UserId(user), device: DeviceId(device) }
 }
 
@@ -89,18 +93,19 @@ impl World {
         if !resumed {
             let place = held[..stays].last().map_or(Place::START, |event| event.place);
             self.tell(at, Fact::Rewind(place));
-            for event in &held[stays..] {
-                if let EventKind::Message(message) = &event.kind
-                    && (message.sender, message.device) == (at.user, at.device)
-                {
-                    let (send_no, nonce) = (message.send_no, message.nonce);
-                    self.tell(at, Fact::Unsent { send_no, nonce, reason: Reason::Lost });
-                }
-            }
             let device = self.devices.get_mut(&at).unwrap();
             device.held.truncate(stays);
             device.cursor = place;
         }
+        let is_kept = |message| self.conversations.values().flatten().any(|kept| *kept == message);
+        let acked = std::mem::take(&mut self.devices.get_mut(&at).unwrap().acked);
+        let (kept, lost): (Vec<_>, Vec<_>) =
+            acked.into_iter().partition(|(_, _, message)| is_kept(*message));
+        for (send_no, nonce, _) in lost {
+            let nonce = Some(nonce);
+            self.tell(at, Fact::Unsent { send_no, nonce, reason: Reason::Lost });
+        }
+        self.devices.get_mut(&at).unwrap().acked = kept;
     }
 
     /// Writes a message; the server stores and acknowledges it.
@@ -132,6 +137,7 @@ impl World {
             self.append(user, EventKind::Message(Message { nonce, ..message }), durable);
         }
         let place = self.head(at.user);
+        self.devices.get_mut(&at).unwrap().acked.push((send_no, nonce, id));
         let nonce = Some(nonce);
         self.tell(at, Fact::Sent { send_no, nonce, id, conversation, seq, place, class });
         id
@@ -251,7 +257,8 @@ impl World {
         self.tell(at, Fact::Online { epoch, tag, head, window, resumed: false });
         self.tell(at, Fact::Reset);
         let device = self.devices.get_mut(&at).unwrap();
-        (device.held, device.cursor) = (Vec::new(), Place::START);
+        // What was acknowledged is forgotten with all else.
+        (device.held, device.acked, device.cursor) = (Vec::new(), Vec::new(), Place::START);
     }
 
     /// Everybody comes online, catches up until nothing is left, and says what she holds.
