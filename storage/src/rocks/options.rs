@@ -2,8 +2,8 @@
 
 use crate::{FamilySpec, StoreSettings};
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, MemtableFactory,
-    Options, SliceTransform,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel,
+    MemtableFactory, Options, SliceTransform,
 };
 
 /// Most buckets of a hashed memtable: 2 MiB of pointers. More users than this share buckets.
@@ -46,6 +46,12 @@ pub fn family(spec: &FamilySpec, settings: &StoreSettings, cache: &Cache) -> Opt
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_cache_index_and_filter_blocks_with_high_priority(true);
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts, for what is larger than a shard of the cache is never kept in it: the one filter
+    // of a million names would be read anew for each of them.
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_metadata_block_size(8 * 1_024);
+    tables.set_pin_top_level_index_and_filter(true);
     tables.set_format_version(5);
 
     let mut options = Options::default();

@@ -113,6 +113,32 @@ fn a_read_confined_to_memory_does_not_touch_the_disk() {
     assert!(backend.memory().block_cache > 0 && backend.memory().memtables > 0);
 }
 
+/// A shard of the cache does not keep what is larger than itself: with one filter for all of a
+/// large table, every look for a name read that filter anew.
+#[test]
+fn what_says_that_a_row_is_not_in_a_large_table_stays_in_the_cache() {
+    const NAMES: u32 = 600_000;
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    let name = |number: u32| layout::name_key(&format!("user-{number}"));
+    for first in (0..NAMES).step_by(10_000) {
+        let mut rows = Rows::default();
+        for number in first..first + 10_000 {
+            rows.put(Family::Name, &name(number), |out| out.extend(number.to_le_bytes()));
+        }
+        backend.write(&rows).unwrap();
+    }
+    let family = backend.inner.family(Family::Name);
+    backend.inner.db.compact_range_cf::<&[u8], &[u8]>(family, None, None);
+    let view = backend.view();
+    for number in [7, NAMES - 7, NAMES + 7] {
+        let found = view.get(Tier::All, Family::Name, &name(number), &mut |_| ());
+        assert_eq!(found, Ok(number < NAMES));
+        let again = view.get(Tier::Memory, Family::Name, &name(number), &mut |_| ());
+        assert_eq!(again, found, "{number} was read just now");
+    }
+}
+
 #[test]
 fn a_second_opening_is_told_who_is_in_the_way() {
     let directory = tempfile::tempdir().unwrap();
