@@ -2,6 +2,7 @@
 # make build   build every command into ./bin
 # make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
 # make manual  shell completions and man pages into ./bin/manual
+# make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make bench   the benchmarks of codec, engine and storage
 #
 # The build lives outside the checkout, because RocksDB takes ten minutes to compile and should
@@ -15,7 +16,7 @@ FUZZ_SECONDS ?= 20
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench prepare fuzz
+.PHONY: build run test manual bench power prepare fuzz
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -37,6 +38,12 @@ fuzz: prepare
 
 manual: build
 	$(CARGO) xtask manual bin/manual
+
+# One at a time: the emulator wants the whole machine. STARLING_POWER_CUTS says how many.
+power: export STARLING_POWER := $(CACHE)/starling/power
+power: prepare
+	./server/tests/power/prepare.sh $(STARLING_POWER)
+	$(CARGO) test --release --locked --package starling-server --test power_cuts -- --ignored --nocapture --test-threads=1
 
 bench: prepare
 	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage

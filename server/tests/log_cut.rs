@@ -10,19 +10,17 @@
 mod common;
 mod faults;
 
-use common::Server;
 use faults::{
     Control, House,
-    people::{Person, Truth, text, within},
+    talk::{Kept, Talk},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use starling_codec::{UserId, wire::Class};
-use std::{collections::HashMap, fs::File, time::Duration};
+use std::{fs::File, time::Duration};
 
 /// Servers that run side by side, as most of the time is waiting, and how often each is cut.
 const WORLDS: u64 = 4;
 const CUTS: usize = 25;
-const PEOPLE: usize = 3;
+const PEOPLE: [&str; 3] = ["ada", "bob", "eve"];
 const DEVICES: usize = 2;
 
 /// What happened, so that a run that tested nothing does not pass.
@@ -32,10 +30,7 @@ struct Tally {
     /// Bytes of log that were cut away, and that lay behind the last sync.
     cut_bytes: u64,
     unsynced_bytes: u64,
-    /// Messages acknowledged as durable that were looked for, and acknowledged as buffered that
-    /// were lost.
-    durable: usize,
-    lost: usize,
+    kept: Kept,
     rewinds: usize,
 }
 
@@ -59,8 +54,8 @@ fn after_a_power_cut_clients_and_server_agree_and_nothing_durable_is_missing() {
         });
     println!("STARLING_TEST_SEED={seed} {tallies:#?}");
     let sum = |what: fn(&Tally) -> usize| tallies.iter().map(what).sum::<usize>();
-    assert!(sum(|tally| tally.durable) > 0);
-    assert!(sum(|tally| tally.lost) > 0, "no acknowledged message was ever lost");
+    assert!(sum(|tally| tally.kept.durable) > 0);
+    assert!(sum(|tally| tally.kept.buffered_lost) > 0, "no acknowledged message was ever lost");
     assert!(sum(|tally| tally.rewinds) > 0, "no client ever had to go back");
 }
 
@@ -69,70 +64,37 @@ async fn cuts(seed: u64, world: u64) -> Tally {
     let house = House::new(&["--shards", "2"]);
     let mut server = house.start();
     let address = house.address();
-    let mut people = Vec::new();
-    for name in ["ada", "bob", "eve"].iter().take(PEOPLE) {
-        people.push(Person::new(&address, name, DEVICES).await);
-    }
+    let mut talk = Talk::new(&address, &PEOPLE, DEVICES).await;
     let mut tally = Tally::default();
-    let mut written: Vec<(UserId, UserId, String)> = Vec::new();
     for cut in 0..CUTS {
         println!("world {world}, cut {cut}");
-        write(&house, &people, &mut random, &mut written).await;
+        write(&house, &mut talk, &mut random).await;
         server.kill();
-        let promised = receipts(&people);
+        let promised = talk.promises();
         cut_log(&house, &mut random, &mut tally);
         server = house.start();
-        check(&address, &people, &promised, &written, &mut tally).await;
+        tally.kept.add(talk.check(&address, &promised).await);
     }
-    tally.posted = written.len();
-    tally.rewinds = devices(&people).map(|device| device.news.lock().unwrap().rewinds).sum();
-    end(server, people).await;
+    tally.posted = talk.written();
+    tally.rewinds = talk.rewinds();
+    talk.close().await;
+    server.end();
     tally
 }
 
 /// Everybody writes to everybody for a while, and the power fails in the middle of it.
-async fn write(
-    house: &House,
-    people: &[Person],
-    random: &mut SmallRng,
-    written: &mut Vec<(UserId, UserId, String)>,
-) {
-    let users: Vec<UserId> = people.iter().map(|person| person.user).collect();
+async fn write(house: &House, talk: &mut Talk, random: &mut SmallRng) {
     house.set(Control::SyncDelayMs, [0, 5, 40][random.random_range(0..3)]);
-    // The last bursts hold nothing durable: what is announced then is not synced.
-    let bursts = random.random_range(1..6);
     let share_of_durable = [0.0, 0.1, 0.5][random.random_range(0..3)];
-    for burst in 0..bursts {
-        for device in devices(people) {
-            for _ in 0..random.random_range(0..6) {
-                let to = users[random.random_range(0..users.len())];
-                let durable = burst < 2 && random.random_bool(share_of_durable);
-                let class = if durable { Class::Durable } else { Class::Buffered };
-                let body = format!("message {}", written.len());
-                written.push((device.user(), to, body.clone()));
-                device.client.post(text(to, &body, class)).await.unwrap();
-            }
-        }
+    for burst in 0..random.random_range(1..6) {
+        // The last bursts hold nothing durable: what is announced then is not synced.
+        talk.burst(random, if burst < 2 { share_of_durable } else { 0.0 }).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
     }
     if random.random_bool(0.5) {
         // All of it arrives, so that all of it can be lost after others have seen it.
-        for device in devices(people) {
-            within("all is acknowledged", device.client.flushed()).await;
-        }
+        talk.flushed().await;
     }
-}
-
-type Receipts = Vec<HashMap<starling_codec::Nonce, starling_client::Receipt>>;
-
-fn receipts(people: &[Person]) -> Receipts {
-    devices(people)
-        .map(|device| std::mem::take(&mut device.news.lock().unwrap().receipts))
-        .collect()
-}
-
-fn devices(people: &[Person]) -> impl Iterator<Item = &faults::people::Device> {
-    people.iter().flat_map(|person| &person.devices)
 }
 
 /// Cuts what lies behind the last completed sync at a random point. Half of the time the file
@@ -152,46 +114,4 @@ fn cut_log(house: &House, random: &mut SmallRng, tally: &mut Tally) {
             file.set_len(log.written).unwrap();
         }
     }
-}
-
-async fn check(
-    address: &str,
-    people: &[Person],
-    promised: &Receipts,
-    written: &[(UserId, UserId, String)],
-    tally: &mut Tally,
-) {
-    for person in people {
-        person.settle(address).await;
-    }
-    let truth = Truth::of(address, people).await;
-    for (device, receipts) in devices(people).zip(promised) {
-        for receipt in receipts.values() {
-            let held = truth.holds(device.user(), receipt);
-            match receipt.class {
-                Class::Durable => {
-                    assert!(held, "{receipt:?} was acknowledged as durable and is gone");
-                    tally.durable += 1;
-                }
-                _ => tally.lost += usize::from(!held),
-            }
-        }
-    }
-    let counts: HashMap<UserId, HashMap<String, usize>> =
-        people.iter().map(|person| (person.user, truth.count_texts(person.user))).collect();
-    for (from, to, body) in written {
-        for user in [from, to] {
-            let count = counts[user].get(body).copied().unwrap_or(0);
-            assert_eq!(count, 1, "{body:?} from {from} to {to}, at {user}");
-        }
-    }
-}
-
-async fn end(server: Server, people: Vec<Person>) {
-    for person in people {
-        for device in person.devices {
-            within("it closes", device.client.close()).await;
-        }
-    }
-    server.end();
 }

@@ -4,6 +4,7 @@
 
 pub mod foes;
 pub mod people;
+pub mod talk;
 
 use crate::common::{self, PATIENCE, Server};
 use std::{
@@ -167,7 +168,7 @@ pub struct Log {
 
 /// A loopback address of this process's own: its port is nobody else's, and no outgoing connection
 /// takes it while the server is down.
-fn own_address() -> SocketAddr {
+pub fn own_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(7_400);
     let [_, high, middle, low] = std::process::id().to_be_bytes();
     let port = NEXT.fetch_add(1, Ordering::Relaxed);

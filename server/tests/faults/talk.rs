@@ -1,0 +1,146 @@
+//! People who all write to each other while the server has a hard time, what they were promised,
+//! and what became of it.
+
+use super::people::{Device, Person, Truth, text, within};
+use rand::{RngExt, rngs::SmallRng};
+use starling_client::Receipt;
+use starling_codec::{Nonce, UserId, wire::Class};
+use std::{collections::HashMap, mem};
+
+pub struct Talk {
+    pub people: Vec<Person>,
+    /// From whom, to whom, what: each text once.
+    written: Vec<(UserId, UserId, String)>,
+}
+
+/// What each device was acknowledged since it was last asked.
+pub struct Promises(Vec<HashMap<Nonce, Receipt>>);
+
+/// How many acknowledged messages were there, and how many were not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    pub durable: usize,
+    pub durable_lost: usize,
+    pub buffered: usize,
+    pub buffered_lost: usize,
+}
+
+impl Kept {
+    pub fn add(&mut self, other: Kept) {
+        self.durable += other.durable;
+        self.durable_lost += other.durable_lost;
+        self.buffered += other.buffered;
+        self.buffered_lost += other.buffered_lost;
+    }
+}
+
+impl Talk {
+    pub async fn new(address: &str, names: &[&str], devices: usize) -> Talk {
+        let mut people = Vec::new();
+        for name in names {
+            people.push(Person::new(address, name, devices).await);
+        }
+        Talk { people, written: Vec::new() }
+    }
+
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.people.iter().flat_map(|person| &person.devices)
+    }
+
+    pub fn written(&self) -> usize {
+        self.written.len()
+    }
+
+    /// How often clients had to go back.
+    pub fn rewinds(&self) -> usize {
+        self.devices().map(|device| device.news.lock().unwrap().rewinds).sum()
+    }
+
+    /// Every device writes a few messages to anybody, this share of them durable.
+    pub async fn burst(&mut self, random: &mut SmallRng, share_of_durable: f64) {
+        let Talk { people, written } = self;
+        let users: Vec<UserId> = people.iter().map(|person| person.user).collect();
+        for device in people.iter().flat_map(|person| &person.devices) {
+            for _ in 0..random.random_range(0..6) {
+                let to = users[random.random_range(0..users.len())];
+                let durable = random.random_bool(share_of_durable);
+                let class = if durable { Class::Durable } else { Class::Buffered };
+                let body = format!("message {}", written.len());
+                written.push((device.user(), to, body.clone()));
+                device.client.post(text(to, &body, class)).await.unwrap();
+            }
+        }
+    }
+
+    /// Waits until all that was written is acknowledged.
+    pub async fn flushed(&self) {
+        for device in self.devices() {
+            within("all is acknowledged", device.client.flushed()).await;
+        }
+    }
+
+    pub fn promises(&self) -> Promises {
+        Promises(
+            self.devices()
+                .map(|device| mem::take(&mut device.news.lock().unwrap().receipts))
+                .collect(),
+        )
+    }
+
+    /// Waits until all devices have what the server has and nothing is without an answer, then
+    /// looks for what was promised. Nothing durable may be missing.
+    pub async fn check(&self, address: &str, promised: &Promises) -> Kept {
+        let truth = self.settle(address).await;
+        let kept = self.kept(&truth, promised);
+        assert_eq!(kept.durable_lost, 0, "acknowledged as durable and gone: {kept:?}");
+        self.check_written(&truth);
+        kept
+    }
+
+    /// Waits until all devices have what the server has and nothing is without an answer.
+    pub async fn settle(&self, address: &str) -> Truth {
+        for person in &self.people {
+            person.settle(address).await;
+        }
+        Truth::of(address, &self.people).await
+    }
+
+    /// Looks for what was promised.
+    pub fn kept(&self, truth: &Truth, promised: &Promises) -> Kept {
+        let mut kept = Kept::default();
+        for (device, receipts) in self.devices().zip(&promised.0) {
+            for receipt in receipts.values() {
+                let held = truth.holds(device.user(), receipt);
+                match (receipt.class, held) {
+                    (Class::Durable, true) => kept.durable += 1,
+                    (Class::Durable, false) => kept.durable_lost += 1,
+                    (_, true) => kept.buffered += 1,
+                    (_, false) => kept.buffered_lost += 1,
+                }
+            }
+        }
+        kept
+    }
+
+    /// Every text that was ever written stands once at both ends: what was lost went back to the
+    /// app, which sent it again.
+    fn check_written(&self, truth: &Truth) {
+        let counts: HashMap<UserId, HashMap<String, usize>> = self
+            .people
+            .iter()
+            .map(|person| (person.user, truth.count_texts(person.user)))
+            .collect();
+        for (from, to, body) in &self.written {
+            for user in [from, to] {
+                let count = counts[user].get(body).copied().unwrap_or(0);
+                assert_eq!(count, 1, "{body:?} from {from} to {to}, at {user}");
+            }
+        }
+    }
+
+    pub async fn close(self) {
+        for device in self.people.into_iter().flat_map(|person| person.devices) {
+            within("it closes", device.client.close()).await;
+        }
+    }
+}
