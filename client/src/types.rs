@@ -150,7 +150,7 @@ pub enum Page {
     Newest,
     /// The newest below a seq.
     Before(u64),
-    /// The oldest above a seq.
+    /// The oldest above a seq; 0: from the first message on.
     After(u64),
 }
 

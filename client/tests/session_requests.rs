@@ -4,7 +4,10 @@ mod support;
 
 use starling_client::{
     Answer, Event, Page, Peer, Request, RequestError, StopReason, Wish,
-    codec::{ErrorCode, Kind, UserId, wire},
+    codec::{
+        ErrorCode, Kind, UserId,
+        wire::{self, history::Start},
+    },
 };
 use support::*;
 
@@ -40,12 +43,22 @@ fn a_page_of_history_names_a_place_that_is_remembered() {
     let page = Request::History { of: Peer::User(BOB), page: Page::Before(9), limit: 20 };
     let request_id = ask(&mut desk, page);
     let asked: wire::History = desk.sent()[0].read();
-    assert_eq!((asked.before_seq, asked.after_seq, asked.limit), (9, 0, 20));
+    assert_eq!((asked.start, asked.limit), (Some(Start::BeforeSeq(9)), 20));
     let page = wire::HistoryPage { request_id, head: Some(place(8, 1)), ..Default::default() };
     desk.give(Kind::HistoryPage, &page);
     assert_eq!(answers(&desk.events()), [(request_id, Ok(Answer::History(page)))]);
     desk.lose_link();
     assert_eq!(desk.open().highest, Some(place(8, 1)));
+}
+
+#[test]
+fn a_page_from_the_first_message_is_not_the_newest_page() {
+    let mut desk = Desk::live();
+    for (page, start) in [(Page::Newest, None), (Page::After(0), Some(Start::AfterSeq(0)))] {
+        ask(&mut desk, Request::History { of: Peer::User(BOB), page, limit: 20 });
+        let asked: wire::History = desk.sent()[0].read();
+        assert_eq!(asked.start, start);
+    }
 }
 
 #[test]

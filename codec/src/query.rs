@@ -47,7 +47,7 @@ pub struct HistoryRequest {
 pub enum Direction {
     /// The newest below a seq; `u64::MAX` is from the end.
     Before(u64),
-    /// The oldest above a seq.
+    /// The oldest above a seq; 0: from the first on.
     After(u64),
 }
 

@@ -11,7 +11,10 @@ use prost::Message;
 use starling_codec::{
     Answer, ConversationId, ErrorCode, Frame, HistoryRequest, Kind, Page, Query, UserId,
     limits::MAX_HISTORY_PAGE,
-    wire::{self, history::Of},
+    wire::{
+        self,
+        history::{Of, Start},
+    },
 };
 
 /// A page is ended before its messages are larger than this, but has at least one.
@@ -45,11 +48,10 @@ impl Engine {
         let Some(conversation) = conversation.filter(member) else {
             return self.refuse_request(number, request_id, ErrorCode::UnknownConversation, 0);
         };
-        let direction = match (history.before_seq, history.after_seq) {
-            (0, 0) => PageDirection::Before(u64::MAX),
-            (before, 0) => PageDirection::Before(before),
-            (0, after) => PageDirection::After(after),
-            _ => return self.refuse_request(number, request_id, ErrorCode::BadField, 0),
+        let direction = match history.start {
+            None => PageDirection::Before(u64::MAX),
+            Some(Start::BeforeSeq(seq)) => PageDirection::Before(seq),
+            Some(Start::AfterSeq(seq)) => PageDirection::After(seq),
         };
         let limit = match history.limit {
             0 => MAX_HISTORY_PAGE,

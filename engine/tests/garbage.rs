@@ -52,12 +52,15 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             append_frame(&mut bytes, Kind::Sync, &wire::Sync { after });
             bytes
         }),
-        (0u32..9, 0u64..9, 0u64..9).prop_map(|(request_id, before_seq, after_seq)| {
+        (0u32..9, 0u64..9, 0u8..3).prop_map(|(request_id, seq, start)| {
             let mut bytes = Vec::new();
             let history = wire::History {
                 request_id,
-                before_seq,
-                after_seq,
+                start: match start {
+                    0 => None,
+                    1 => Some(wire::history::Start::BeforeSeq(seq)),
+                    _ => Some(wire::history::Start::AfterSeq(seq)),
+                },
                 of: Some(wire::history::Of::User(1)),
                 limit: 3,
             };

@@ -94,11 +94,9 @@ async fn history(client: &Client, of: Peer) -> Vec<wire::Message> {
     let mut messages: Vec<wire::Message> = Vec::new();
     loop {
         let after = messages.last().map_or(0, |last| last.seq);
-        // "After nothing" would be the newest page.
-        let page = if after == 0 { Page::Before(201) } else { Page::After(after) };
-        let page = client.history(of, page, 200).await.unwrap();
+        let page = client.history(of, Page::After(after), 200).await.unwrap();
         messages.extend(page.messages);
-        if after > 0 && !page.more {
+        if !page.more {
             return messages;
         }
     }

@@ -4,7 +4,11 @@ use super::{Event, Session, State};
 use crate::{Answer, Change, Identity, Page, Peer, Refusal, Request, RequestError, Store};
 use starling_codec::{
     ErrorCode, Frame, Kind, Place, UserId, append_frame, limits,
-    wire::{self, history::Of, resolve::Who},
+    wire::{
+        self,
+        history::{Of, Start},
+        resolve::Who,
+    },
 };
 use std::collections::BTreeMap;
 
@@ -39,14 +43,12 @@ impl Request {
                     Peer::User(user) => Of::User(user.0),
                     Peer::Conversation(conversation) => Of::Conversation(conversation.0),
                 };
-                let (before_seq, after_seq) = match *page {
-                    Page::Newest => (0, 0),
-                    Page::Before(seq) => (seq, 0),
-                    Page::After(seq) => (0, seq),
+                let start = match *page {
+                    Page::Newest => None,
+                    Page::Before(seq) => Some(Start::BeforeSeq(seq)),
+                    Page::After(seq) => Some(Start::AfterSeq(seq)),
                 };
-                let limit = *limit;
-                let history =
-                    wire::History { request_id, of: Some(of), before_seq, after_seq, limit };
+                let history = wire::History { request_id, of: Some(of), start, limit: *limit };
                 append_frame(out, Kind::History, &history);
             }
             Request::Resolve(name) => {
