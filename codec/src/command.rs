@@ -65,6 +65,8 @@ pub struct Append {
     pub sender: UserId,
     pub device: DeviceId,
     pub send_no: SendNo,
+    /// The sender waits for no lower number: they have their final answer, or were given up.
+    pub oldest: SendNo,
     pub nonce: Nonce,
     /// Its time is the message's time.
     pub id: MessageId,

@@ -114,6 +114,7 @@ impl Engine {
             sender: send.sender,
             device: send.device,
             send_no: send.send_no,
+            oldest: send.oldest,
             nonce: send.nonce,
             id: self.ids.next(now.unix_ms),
             content: send.content,

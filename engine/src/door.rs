@@ -57,6 +57,7 @@ impl Engine {
                     sender: user,
                     device,
                     send_no: SendNo(send.send_no),
+                    oldest: SendNo(send.oldest),
                     nonce: Nonce(send.nonce),
                     content: send.content,
                     class,

@@ -29,6 +29,7 @@ pub struct DoorSend {
     pub sender: UserId,
     pub device: DeviceId,
     pub send_no: SendNo,
+    pub oldest: SendNo,
     pub nonce: Nonce,
     pub content: Bytes,
     pub class: Class,

@@ -48,6 +48,7 @@ impl Load {
             sender,
             device: DeviceId(1),
             send_no: SendNo(send_no),
+            oldest: SendNo(send_no),
             nonce: Nonce(self.number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             id: MessageId::new(
                 MessageId::TIME_ZERO_MS + self.number / 300,

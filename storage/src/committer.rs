@@ -18,7 +18,7 @@ use crate::{
     readers::Public,
     sequencer::{Absent, Commit, Sequencer, unknown, unknown_of},
 };
-use starling_codec::{Announcement, Answer, Command, Query, Submission};
+use starling_codec::{Announcement, Answer, Command, Origin, Outcome, Query, Submission};
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -79,6 +79,8 @@ pub struct Committer {
     syncing: bool,
     covered: usize,
     commands: Vec<Submission>,
+    /// What the commands of the batch being made hear if nothing comes of it.
+    if_lost: Vec<(Origin, Outcome)>,
     aged: Duration,
     looked_at_disk: Option<Duration>,
     room: bool,
@@ -134,6 +136,7 @@ impl Committer {
             syncing: false,
             covered: 0,
             commands: Vec::new(),
+            if_lost: Vec::new(),
             aged: now,
             looked_at_disk: None,
             room: true,
@@ -234,15 +237,11 @@ impl Committer {
     fn apply(&mut self) -> Result<(), Poison> {
         let counters = &self.public.counters;
         add(&counters.commands, self.commands.len() as u64);
+        // Kept here until the batch is written: an error or a panic takes everything else.
+        let lost = |one: &Submission| (one.origin, unknown_of(&one.command));
+        self.if_lost.extend(self.commands.iter().map(lost));
         let reads = Reads::new(&*self.latest, Tier::All);
-        let commit = match self.sequencer.apply(reads, &mut self.commands, self.room) {
-            Ok(commit) => commit,
-            Err(unapplied) => {
-                let outcomes = unapplied.outcomes;
-                self.announcer.announce(Announcement { outcomes, deliveries: Vec::new() });
-                return Err(unapplied.error.into());
-            }
-        };
+        let commit = self.sequencer.apply(reads, &mut self.commands, self.room)?;
         let rows = self.sequencer.rows();
         let tally = commit.tally;
         add(&counters.batches, 1);
@@ -255,12 +254,12 @@ impl Committer {
         let (users, conversations) = self.sequencer.hot();
         counters.hot_users.store(users as u64, Ordering::Relaxed);
         counters.hot_conversations.store(conversations as u64, Ordering::Relaxed);
-        let written = if rows.is_empty() { Ok(()) } else { self.backend.write(rows) };
-        if written.is_ok() && !rows.is_empty() {
+        if !rows.is_empty() {
+            self.backend.write(rows)?;
             self.latest = self.backend.view();
         }
+        self.if_lost.clear();
         self.written.push_back(Written { commit, view: self.latest.clone() });
-        written?;
         self.sync_if_due();
         self.announce_buffered();
         Ok(())
@@ -354,8 +353,9 @@ impl Committer {
         tracing::error!(reason, "the store is poisoned");
         self.set_state(state::POISONED);
         self.backend.suspect(&reason);
-        let waiting = self.written.drain(..).flat_map(|one| one.commit.announcement.outcomes);
-        let outcomes = waiting.map(|(origin, outcome)| (origin, unknown(outcome))).collect();
+        let written = self.written.drain(..).flat_map(|one| one.commit.announcement.outcomes);
+        let unknown = written.map(|(origin, outcome)| (origin, unknown(outcome)));
+        let outcomes = unknown.chain(self.if_lost.drain(..)).collect();
         self.announcer.announce(Announcement { outcomes, deliveries: Vec::new() });
         self.life = Life::Failed(reason);
     }

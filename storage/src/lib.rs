@@ -37,6 +37,6 @@ pub use queries::{answer, read_send_window};
 pub use readers::catches_panics;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksBackend;
-pub use sequencer::{Absent, Commit, Sequencer, Tally, Unapplied};
+pub use sequencer::{Absent, Commit, Sequencer, Tally};
 pub use settings::StoreSettings;
 pub use store::{Announcer, Answers, Store, StoreHandle};

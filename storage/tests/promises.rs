@@ -6,7 +6,7 @@ mod common;
 use common::{Home, PATIENCE, Running, Send, accepted, faults::Faults, on_each, refused, settings};
 use starling_codec::{
     Answer, Command, ConversationId, DeviceId, ErrorCode, MessageId, Origin, Outcome, Place, Query,
-    Submission, UserId,
+    SendNo, Submission, UserId,
 };
 use starling_storage::{MemoryBackend, Store, StoreSettings};
 use std::{sync::Arc, time::Duration};
@@ -148,8 +148,8 @@ fn a_defect_in_the_committer_is_told_and_promises_nothing() {
             assert!(store.hear(PATIENCE));
         }
         assert!(faults.suspected().is_some());
+        assert_eq!(refused(store.outcome(lost)), ErrorCode::UnknownOutcome);
         assert_eq!(refused(store.send(Send::new(ADA, BOB, 2))), ErrorCode::UnknownOutcome);
-        assert!(!matches!(store.outcomes.get(&lost), Some(Outcome::Appended { .. })));
         store.close();
     });
 }
@@ -191,6 +191,37 @@ fn a_disk_nearly_full_refuses_what_adds_rows_and_keeps_the_order() {
     assert_eq!(accepted(store.send(Send::new(ADA, BOB, 2))).seq, 2);
     assert_eq!(accepted(store.send(Send::new(ADA, BOB, 3))).seq, 3);
     store.close();
+}
+
+/// Who gives a refused number up says so with the next one, and waits for nothing then.
+#[test]
+fn a_number_that_was_given_up_holds_no_later_one() {
+    let faults = Faults::new();
+    let settings = StoreSettings { min_free_bytes: 1_000, ..settings() };
+    faults.free_bytes(999);
+    let mut store = Running::with(faults.around(Arc::new(MemoryBackend::new())), settings);
+    let to_all = |send_no| Send::new(ADA, BOB, send_no);
+    assert_eq!(refused(store.send(to_all(1))), ErrorCode::DiskFull);
+    assert_eq!(refused(store.send(to_all(2))), ErrorCode::SendOutOfOrder);
+    assert_eq!(refused(store.send(to_all(3))), ErrorCode::SendOutOfOrder);
+    faults.free_bytes(1_000);
+    while refused_for_room(&mut store) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // The second one is waited for as well as the first.
+    assert_eq!(refused(store.send(to_all(3).oldest(2))), ErrorCode::SendOutOfOrder);
+    assert_eq!(accepted(store.send(to_all(3).oldest(3))).seq, 1);
+    assert_eq!(accepted(store.send(to_all(4).oldest(4))).seq, 2);
+    store.close();
+}
+
+/// Whether there is still no room for somebody who waits for nothing.
+fn refused_for_room(store: &mut Running) -> bool {
+    store.send(Send::new(BOB, BOB, 1)) == refusal(BOB, 1, ErrorCode::DiskFull)
+}
+
+fn refusal(user: UserId, send_no: u64, code: ErrorCode) -> Outcome {
+    Outcome::SendRefused { user, device: DeviceId(1), send_no: SendNo(send_no), code }
 }
 
 #[test]

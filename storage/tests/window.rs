@@ -48,6 +48,8 @@ struct Sending {
     device: u32,
     what: What,
     buffered: bool,
+    /// All lower numbers.
+    gives_up: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +213,8 @@ impl World {
             }
         };
         device.sent.push((send_no, nonce));
-        let send = Send::new(ADA, BOB, send_no).device(sending.device).nonce(nonce);
+        let oldest = if sending.gives_up { send_no } else { 1 };
+        let send = Send::new(ADA, BOB, send_no).device(sending.device).nonce(nonce).oldest(oldest);
         Some(if sending.buffered { send.buffered() } else { send })
     }
 
@@ -263,6 +266,7 @@ impl World {
                 };
             }
             let held = self.held.entry(send.device).or_default();
+            *held = held.split_off(&send.oldest);
             let overtakes = held.first().is_some_and(|lowest| send.send_no > *lowest);
             if room && !overtakes {
                 held.remove(&send.send_no);
@@ -349,11 +353,9 @@ fn any_sending() -> impl Strategy<Value = Sending> {
         3 => (0usize..90).prop_map(|back| What::Again { back }),
         2 => (0usize..70).prop_map(|back| What::Late { back }),
     ];
-    (DEVICES, what, any::<bool>()).prop_map(|(device, what, buffered)| Sending {
-        device,
-        what,
-        buffered,
-    })
+    let gives_up = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (DEVICES, what, any::<bool>(), gives_up)
+        .prop_map(|(device, what, buffered, gives_up)| Sending { device, what, buffered, gives_up })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

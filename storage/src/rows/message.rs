@@ -99,6 +99,7 @@ mod tests {
                 sender: if higher { high } else { low },
                 device: DeviceId(device),
                 send_no: SendNo(send_no),
+                oldest: SendNo(1),
                 nonce: Nonce(1),
                 id: MessageId(id),
                 content: content.clone().into(),

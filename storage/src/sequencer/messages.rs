@@ -21,7 +21,7 @@ use starling_codec::{
 use std::collections::BTreeSet;
 
 /// How long a device's later sends wait for the one that was refused, in milliseconds of message
-/// time. By then the door has heard of the refusal and keeps the order itself.
+/// time, if it neither comes nor is given up. By then the door has heard of the refusal and keeps the order itself.
 const HOLD_MS: u64 = 5_000;
 
 /// Sends of a device that were refused for now and have not come again.
@@ -175,8 +175,12 @@ impl Sequencer {
         let key = (append.sender, append.device);
         let send_no = append.send_no;
         let now_ms = append.id.time_ms();
-        if self.held.get(&key).is_some_and(|held| now_ms >= held.until_ms) {
-            self.held.remove(&key);
+        if let Some(held) = self.held.get_mut(&key) {
+            // What is given up holds nothing.
+            held.refused = held.refused.split_off(&append.oldest);
+            if held.refused.is_empty() || now_ms >= held.until_ms {
+                self.held.remove(&key);
+            }
         }
         if let Some(held) = self.held.get_mut(&key)
             && held.refused.first().is_some_and(|lowest| send_no > *lowest)

@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 use shelf::Shelf;
 use starling_codec::{
     Announcement, Append, Command, ConversationId, Delivery, DeviceId, Epoch, ErrorCode, MessageId,
-    Origin, Outcome, Submission, UserId,
+    Outcome, Submission, UserId,
 };
 use state::{ConversationState, NONE, Pending, UserState};
 
@@ -69,14 +69,6 @@ pub struct Commit {
 pub enum Absent {
     Inbox(UserId),
     Conversation(ConversationId),
-}
-
-/// A batch that could not be sequenced because a row could not be read. Nothing of it is written.
-#[derive(Debug)]
-pub struct Unapplied {
-    pub error: ReadError,
-    /// UNKNOWN_OUTCOME to each of its commands.
-    pub outcomes: Vec<(Origin, Outcome)>,
 }
 
 /// What a command hears when the store failed before its outcome was public.
@@ -140,34 +132,23 @@ impl Sequencer {
 
     /// Applies commands in order, as one batch whose rows [`Self::rows`] then has. `reads` shows
     /// all batches that were applied before. Without `room` on the disk, what adds rows is
-    /// refused. After an error nothing more may be applied.
+    /// refused. An error is that a row could not be read: nothing of the batch is to be written, and
+    /// nothing more may be applied.
     pub fn apply(
         &mut self,
         reads: Reads<'_>,
         commands: &mut Vec<Submission>,
         room: bool,
-    ) -> Result<Commit, Unapplied> {
+    ) -> Result<Commit, ReadError> {
         self.batch += 1;
         self.rows.clear();
         self.tally = Tally::default();
         let mut commit = Commit { number: self.batch, ..Commit::default() };
         commit.announcement.outcomes.reserve_exact(commands.len());
-        let outcomes = &mut commit.announcement.outcomes;
-        let mut waiting = commands.drain(..);
-        while let Some(Submission { origin, command }) = waiting.next() {
-            let if_lost = unknown_of(&command);
-            match self.apply_one(reads, command, room) {
-                Ok((outcome, durable)) => {
-                    commit.durable |= durable;
-                    outcomes.push((origin, outcome));
-                }
-                Err(error) => {
-                    let applied = outcomes.drain(..).map(|(origin, one)| (origin, unknown(one)));
-                    let behind = waiting.map(|one| (one.origin, unknown_of(&one.command)));
-                    let outcomes = applied.chain([(origin, if_lost)]).chain(behind).collect();
-                    return Err(Unapplied { error, outcomes });
-                }
-            }
+        for Submission { origin, command } in commands.drain(..) {
+            let (outcome, durable) = self.apply_one(reads, command, room)?;
+            commit.durable |= durable;
+            commit.announcement.outcomes.push((origin, outcome));
         }
         self.finish(&mut commit);
         Ok(commit)

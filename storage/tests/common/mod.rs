@@ -259,17 +259,24 @@ pub struct Send {
     pub to: UserId,
     pub device: u32,
     pub send_no: u64,
+    pub oldest: u64,
     pub nonce: u64,
     pub class: Class,
 }
 
 impl Send {
     pub fn new(from: UserId, to: UserId, send_no: u64) -> Send {
-        Send { from, to, device: 1, send_no, nonce: send_no * 1_000, class: Class::Durable }
+        let (oldest, nonce) = (1, send_no * 1_000);
+        Send { from, to, device: 1, send_no, oldest, nonce, class: Class::Durable }
     }
 
     pub fn buffered(self) -> Send {
         Send { class: Class::Buffered, ..self }
+    }
+
+    /// The device waits for none below it.
+    pub fn oldest(self, oldest: u64) -> Send {
+        Send { oldest, ..self }
     }
 
     pub fn nonce(self, nonce: u64) -> Send {
@@ -288,6 +295,7 @@ impl Send {
             sender: self.from,
             device: DeviceId(self.device),
             send_no: SendNo(self.send_no),
+            oldest: SendNo(self.oldest),
             nonce: Nonce(self.nonce),
             id,
             content: content.into(),
