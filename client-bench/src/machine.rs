@@ -100,6 +100,23 @@ fn field_kib(path: &str, field: &str) -> Result<u64> {
     kib(&text, field).with_context(|| format!("{path} has no {field}"))
 }
 
+/// Bytes of the kernel's slabs that objects take which are in use. Pages that are half empty count
+/// half, unlike in [`Memory::slab_bytes`].
+///
+/// # Errors
+/// Only root may know.
+pub fn slab_object_bytes() -> Result<u64> {
+    let path = "/proc/slabinfo";
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let bytes = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let objects: u64 = words.next()?.parse().ok()?;
+        let object_bytes: u64 = words.nth(1)?.parse().ok()?;
+        Some(objects * object_bytes)
+    });
+    Ok(bytes.sum())
+}
+
 /// TCP sockets of this machine that are closed and wait for late packets.
 pub fn waiting_sockets() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/sockstat")?;
@@ -174,6 +191,9 @@ mod tests {
         let memory = Memory::now(Some(pid)).unwrap();
         assert!(memory.server_pss_bytes.unwrap() > 0 && memory.slab_bytes > 0);
         assert!(memory.kernel_bytes > memory.slab_bytes / 2);
+        if let Ok(bytes) = slab_object_bytes() {
+            assert!(bytes > memory.slab_bytes / 2 && bytes < 2 * memory.slab_bytes);
+        }
         let used = Cpu::now(Some(pid)).unwrap().since(before);
         assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
         assert!(!cores().unwrap().is_empty());

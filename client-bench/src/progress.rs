@@ -45,13 +45,6 @@ impl Progress {
         });
     }
 
-    /// Says at once what was learnt.
-    pub fn note(&self, what: &str) {
-        if self.every.is_some() {
-            eprintln!("{}: {what}", self.place());
-        }
-    }
-
     /// An error says in which phase it came, and when.
     pub fn blame<T>(&self, result: Result<T>) -> Result<T> {
         result.with_context(|| format!("failed {}", self.place()))

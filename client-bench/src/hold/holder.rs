@@ -161,17 +161,12 @@ impl Holder {
             self.crowd.grow_to(target, &mut |index, heard| self.ledger.note(index, heard))?;
             let opening = std::mem::take(&mut self.crowd.opening);
             self.login.merge(&opening);
-            self.progress.tell_count(self.crowd.ready() - 1, count);
+            let (ready, rate) = (self.crowd.ready() - 1, self.crowd.rate.unwrap_or(f64::INFINITY));
+            self.progress.tell(|| format!("{ready} of {count}, at {rate:.0} a second just now"));
             let Some(search) = &mut self.search else { continue };
             let reached_per_s = (target - before) as f64 / begun.elapsed().as_secs_f64();
-            match search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99))) {
-                None => self.crowd.rate = Some(search.per_s()),
-                Some(per_s) => {
-                    self.crowd.rate = Some(per_s);
-                    self.search = None;
-                    self.progress.note(&format!("the search found {per_s:.0} log-ins a second"));
-                }
-            }
+            search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99)));
+            self.crowd.rate = Some(search.per_s());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     net::TcpStream,
     thread::sleep,
     time::{Duration, Instant},
@@ -26,8 +26,9 @@ pub struct Idle {
     pub connections: usize,
     /// Both ends, for both are on this machine.
     pub slab_bytes_per_connection: f64,
-    /// Of the end that connected, alone: what is left when the holder is gone, and the kernel
-    /// has forgotten its sockets. Only if asked for.
+    /// Of the end that connected, alone, if that was asked for. Both ends share pages, so it has
+    /// the share that it has of the objects in them: those that are left when the holder is gone
+    /// and the kernel has forgotten its sockets.
     pub client_slab_bytes_per_connection: Option<f64>,
     /// Of the holder.
     pub pss_bytes_per_connection: f64,
@@ -80,24 +81,33 @@ pub fn measure(
     let warm = TcpStream::connect(address)?;
     sleep(quiet);
     let before = Memory::now(Some(holder.pid()))?;
+    let objects_before = split.then(machine::slab_object_bytes).transpose()?;
     let links: Vec<Link> = (0..connections)
         .map(|index| Link::connect(address, source_of(address, index)))
         .collect::<Result<_, _>>()?;
     sleep(quiet);
     let after = Memory::now(Some(holder.pid()))?;
-    let alone = if split {
-        drop(holder);
-        forgotten()?;
-        Some(Memory::now(None)?.slab_bytes)
-    } else {
-        None
+    let client_share = match objects_before {
+        None => None,
+        Some(before) => {
+            let both = machine::slab_object_bytes()?.saturating_sub(before);
+            drop(holder);
+            until_forgotten()?;
+            // The end of the stream is a packet that waits to be read; it is no part of an idle one.
+            for link in &links {
+                ensure!(matches!(link.stream().read(&mut [0]), Ok(0)), "the holder said something");
+            }
+            let client = machine::slab_object_bytes()?.saturating_sub(before);
+            Some(client as f64 / both as f64)
+        }
     };
     drop((links, warm));
     let per = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
+    let slab = per(after.slab_bytes, before.slab_bytes);
     Ok(Idle {
         connections,
-        slab_bytes_per_connection: per(after.slab_bytes, before.slab_bytes),
-        client_slab_bytes_per_connection: alone.map(|alone| per(alone, before.slab_bytes)),
+        slab_bytes_per_connection: slab,
+        client_slab_bytes_per_connection: client_share.map(|share| share * slab),
         pss_bytes_per_connection: per(
             after.server_pss_bytes.unwrap_or_default(),
             before.server_pss_bytes.unwrap_or_default(),
@@ -105,18 +115,18 @@ pub fn measure(
     })
 }
 
-/// Waits until the kernel has no socket any more that only waits for late packets, and frees no
-/// more slabs.
-fn forgotten() -> Result<()> {
+/// Waits until the kernel has no socket any more that only waits for late packets and frees
+/// nothing more.
+fn until_forgotten() -> Result<()> {
     let begun = Instant::now();
-    let mut slab_bytes = u64::MAX;
+    let mut bytes = u64::MAX;
     loop {
         sleep(Duration::from_secs(2));
-        let now = Memory::now(None)?.slab_bytes;
-        if machine::waiting_sockets()? < 1_000 && now >= slab_bytes {
+        let now = machine::slab_object_bytes()?;
+        if machine::waiting_sockets()? < 1_000 && now >= bytes {
             return Ok(());
         }
-        slab_bytes = now;
+        bytes = now;
         ensure!(begun.elapsed() < FORGET_PATIENCE, "the kernel does not forget closed sockets");
     }
 }
