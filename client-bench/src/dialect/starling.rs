@@ -141,6 +141,11 @@ impl StarlingPeer {
         self.beaten
     }
 
+    /// Messages below this one have their answer.
+    pub fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
     fn welcomed(&mut self, welcome: &wire::Welcome, ear: &mut impl Ear) {
         self.welcome = true;
         self.epoch = Epoch(welcome.epoch);

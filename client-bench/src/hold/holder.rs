@@ -8,7 +8,7 @@ use crate::{
     clock::{NS_PER_MS, ns},
     content::Contents,
     crowd::{Crowd, Heard},
-    dialect::{Class, Starling},
+    dialect::{Class, Starling, StarlingPeer},
     latency::Latencies,
     progress::Progress,
     users::User,
@@ -21,8 +21,8 @@ use std::{
 
 /// The payload of the one message.
 const PAYLOAD_BYTES: usize = 128;
-/// Messages without an answer at once.
-const IN_FLIGHT: u64 = 32;
+/// Messages from the oldest without an answer on: nearly as many as a device may have.
+const IN_FLIGHT: u64 = 60;
 /// A message that does not come for so long will not.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
 /// Log-ins between two looks at how far they are, when they go as fast as they can.
@@ -244,7 +244,9 @@ impl Holder {
             std::thread::sleep(Duration::from_millis(after_ms));
             self.sent = first;
         }
-        while self.sent < count && self.sent < self.ledger.acknowledged + IN_FLIGHT {
+        // Answers come in any order, but the span from the oldest without one is bounded.
+        let oldest = self.crowd.peers().next().map_or(0, StarlingPeer::oldest);
+        while self.sent < count && self.sent < oldest + IN_FLIGHT {
             let (sequence, contents) = (self.sent, self.ledger.contents);
             let mut payload = Vec::new();
             contents.append(sequence, PAYLOAD_BYTES, &mut payload);
