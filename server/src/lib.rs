@@ -12,6 +12,7 @@ pub mod net;
 mod process;
 pub mod settings;
 pub mod shard;
+pub mod size;
 mod stats;
 mod system;
 

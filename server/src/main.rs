@@ -13,6 +13,10 @@ fn main() -> ExitCode {
         print!("{}", settings::example_file());
         return ExitCode::SUCCESS;
     }
+    if let Some(settings::Task::Size(size)) = &command_line.task {
+        print!("{}", size.print());
+        return ExitCode::SUCCESS;
+    }
     match settings::Settings::gather(command_line).and_then(|settings| run(&settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(&failure),

@@ -16,6 +16,8 @@ const LEAST_FILES: u64 = 1_024;
 /// keys, and for each shard its ring, set of sockets, doorbell, listener and lingering sockets.
 const RESERVED_FILES: u64 = 64;
 const RESERVED_FILES_PER_SHARD: u64 = 5 + MAX_LINGERING as u64;
+/// Files of the store: an eighth of all, within these bounds.
+const STORE_FILES: std::ops::RangeInclusive<u64> = 128..=512;
 
 /// What the limit on open files is spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +35,20 @@ pub fn budget_files(shards: u16) -> Result<FileBudget, Failure> {
     share_out(raise_file_limit(), shards)
 }
 
-fn share_out(limit: u64, shards: u16) -> Result<FileBudget, Failure> {
-    let store = (limit / 8).clamp(128, 512);
-    let spent = store + RESERVED_FILES + RESERVED_FILES_PER_SHARD * u64::from(shards);
+/// The limit on open files with which so many connections can be held.
+pub fn files_needed(connections: u32, shards: u16) -> u64 {
+    let spent = spent(*STORE_FILES.end(), shards);
+    LEAST_FILES.max(2 * spent).max(u64::from(connections) + spent)
+}
+
+/// Files that no connection may have.
+fn spent(store: u64, shards: u16) -> u64 {
+    store + RESERVED_FILES + RESERVED_FILES_PER_SHARD * u64::from(shards)
+}
+
+pub(crate) fn share_out(limit: u64, shards: u16) -> Result<FileBudget, Failure> {
+    let store = (limit / 8).clamp(*STORE_FILES.start(), *STORE_FILES.end());
+    let spent = spent(store, shards);
     let needed = LEAST_FILES.max(2 * spent);
     if limit < needed {
         return Err(Failure::FileLimit { limit, needed });

@@ -6,4 +6,4 @@ mod written;
 
 pub use example::example_file;
 pub use resolved::{Settings, read_file};
-pub use written::{CommandLine, LogFormat, Written, parse};
+pub use written::{CommandLine, LogFormat, Task, Written, parse};

@@ -4,7 +4,8 @@
 //! This is the one definition of the settings. Flags, environment, help, manual page, completions
 //! and the example file all follow from it.
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use crate::size::SizeArguments;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Deserialize;
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -12,6 +13,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 #[derive(Debug, Parser)]
 #[command(
     name = "starling-server",
+    args_conflicts_with_subcommands = true,
     about = "The Starling instant-messaging server",
     long_about = "The Starling instant-messaging server.\n\nWithout arguments it listens on \
                   127.0.0.1:7400 and keeps its data in ./starling-data. A setting is taken from \
@@ -28,6 +30,15 @@ pub struct CommandLine {
     pub print_config: bool,
     #[command(flatten)]
     pub written: Written,
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// Something else than serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Task {
+    /// Calculate what a number of connections and messages needs, from measurements
+    Size(SizeArguments),
 }
 
 /// The settings, as written in one place.

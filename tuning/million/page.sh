@@ -1,0 +1,51 @@
+#!/bin/sh
+# Makes the page of a result: page.sh RESULT VERSIONS CONNECTIONS MACHINE SECONDS.
+set -eu
+get() { sed -n "s/^$1=//p" "$result"; }
+round() { awk "BEGIN { printf \"%.0f\", $1 }"; }
+result=$1 connections=$3
+kernel=$(round "$(get slab) - $(get idle_slab_client)")
+user=$(round "$(get user)") own=$(round "$(get user_own)")
+cat <<END
+# $(date -u +%Y-%m-%d): $connections connections, held
+
+    tuning/million/run --connections $connections
+
+Machine: $4; Linux $(get kernel), $(get processors) processors, $(($(get memory_kib) / 1024)) MiB.
+$(sed 's/^/    /' "$2")
+
+The server's side of a connection, in bytes:
+
+| | a connection |
+|---|---|
+| kernel (slabs; those of the load tool's end are taken off) | $kernel |
+| user (proportional set size) | $user |
+| ... without memtables and block cache | $own |
+| **kernel and user** | **$((kernel + user))** |
+| the bare holder's side of a connection (Y1), kernel | $(round "$(get idle_slab) - $(get idle_slab_client)") |
+| kernel, both ends on one machine: with Starling, with the bare holder | $(round "$(get slab)"), $(round "$(get idle_slab)") |
+| all that the kernel uses, both ends and both processes | $(round "$(get kernel_all)") |
+
+Of what the kernel's part is made, both ends of a connection:
+
+| slab | bytes of an object | bytes a connection |
+|---|---|---|
+$(get part)
+
+What was shown:
+
+| | |
+|---|---|
+| logged in and held | $connections, and the one that writes to them |
+| messages that arrived, one for each and one more for each that was cut off | $(get messages) |
+| twice, damaged, out of order or missing | $(($(get duplicates) + $(get corrupt) + $(get gaps))) |
+| heartbeats sent; connections that had one answered | $(get beats); $(get beaten) |
+| cut off without a word, and back with a message more | $(get cut) |
+| time inside, and with preparation | $(get seconds) s, $5 s |
+
+Settings that held: $(get sysctls)
+$(get server)
+END
+case $4 in
+virtual*) printf '\nTimes and CPU from emulation mean nothing; memory and correctness do.\n' ;;
+esac
