@@ -151,7 +151,8 @@ impl Engine {
             return;
         }
         let Some(command) = self.take_cursor(now, number) else { return };
-        if self.take_credit().is_ok() {
+        // Not before those that wait: their watermarks are lower.
+        if self.receipts.late.is_empty() && self.take_credit().is_ok() {
             self.submit(self.waiting.nobody(), command);
         } else if self.receipts.late.len() < MAX_LATE {
             self.receipts.late.push_back(command);

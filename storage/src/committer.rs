@@ -155,6 +155,10 @@ impl Committer {
             Life::Poisoned => return Step::Sleep { worth: 1, at_most: IDLE },
             Life::Closed => return Step::End,
         }
+        if !self.room {
+            // Whoever heard that the disk is full sends nothing that would have it looked at.
+            self.look_at_disk(now);
+        }
         let may_write = !self.syncing || self.written.len() == self.covered;
         let worth = if self.syncing { self.worth_beside_a_sync() } else { 1 };
         raise(&self.public.counters.mailbox_high_water, waiting as u64);
@@ -174,7 +178,12 @@ impl Committer {
             self.announcer.resting();
         }
         let worth = if may_write { worth } else { usize::MAX };
-        Step::Sleep { worth, at_most: if remembers { AGE_EVERY } else { IDLE } }
+        let at_most = match (self.room, remembers) {
+            (false, _) => LOOK_AT_DISK_EVERY,
+            (true, true) => AGE_EVERY,
+            (true, false) => IDLE,
+        };
+        Step::Sleep { worth, at_most }
     }
 
     fn worth_beside_a_sync(&self) -> usize {

@@ -224,6 +224,26 @@ fn refusal(user: UserId, send_no: u64, code: ErrorCode) -> Outcome {
     Outcome::SendRefused { user, device: DeviceId(1), send_no: SendNo(send_no), code }
 }
 
+/// Whoever heard that the disk is full sends nothing more, so no command may be needed to see that
+/// there is room again.
+#[test]
+fn room_on_the_disk_is_found_though_nobody_sends() {
+    let faults = Faults::new();
+    let settings = StoreSettings { min_free_bytes: 1_000, ..settings() };
+    let mut store = Running::with(faults.around(Arc::new(MemoryBackend::new())), settings);
+    faults.free_bytes(999);
+    let drafts = Vec::new();
+    let users = store.run(Command::CreateUsers { drafts, time_ms: 0 });
+    assert_eq!(users, Outcome::Refused(ErrorCode::DiskFull));
+    faults.free_bytes(1_000);
+    let started = std::time::Instant::now();
+    while store.handle.counters().state == 1 {
+        assert!(started.elapsed() < PATIENCE, "the room was never seen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    store.close();
+}
+
 #[test]
 fn a_full_mailbox_gives_back_and_loses_nothing() {
     let faults = Faults::new();
