@@ -3,6 +3,7 @@
 # make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
 # make manual  shell completions and man pages into ./bin/manual
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
+# make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
 # make bench   the benchmarks of codec, engine and storage
 #
 # The build lives outside the checkout, because RocksDB takes ten minutes to compile and should
@@ -16,7 +17,7 @@ FUZZ_SECONDS ?= 20
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench power prepare fuzz
+.PHONY: build run test manual bench power damage prepare fuzz
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -44,6 +45,11 @@ power: export STARLING_POWER := $(CACHE)/starling/power
 power: prepare
 	./server/tests/power/prepare.sh $(STARLING_POWER)
 	$(CARGO) test --release --locked --package starling-server --test power_cuts -- --ignored --nocapture --test-threads=1
+
+# STARLING_DAMAGE_RUNS says how many.
+damage: export STARLING_DAMAGE_RUNS ?= 5000
+damage: prepare
+	$(CARGO) test --release --locked --package starling-storage --test damage -- --nocapture
 
 bench: prepare
 	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage

@@ -1,5 +1,6 @@
-//! A process with a store under load is killed, 200 times, at any moment. What it acknowledged,
-//! buffered or durable, is there when the store is opened again.
+//! A process with a store under load is killed: 200 times at any moment, and at each point that
+//! its life with the disk has. What it acknowledged, buffered or durable, is there when the store
+//! is opened again.
 #![cfg(feature = "rocksdb")]
 
 mod common;
@@ -8,13 +9,20 @@ use common::{Running, Send, accepted, checker::Contents, random::Random, setting
 use starling_codec::{
     Accepted, ConversationId, Epoch, MessageId, Outcome, Place, SendNo, UserId, wire::Class,
 };
-use starling_storage::{Store, StoreSettings};
+use starling_storage::{
+    Backend, Family, MemoryUse, RocksBackend, Rows, Store, StoreSettings, View, WriteError,
+};
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
-    sync::mpsc,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -23,6 +31,94 @@ const KILLS: u32 = 200;
 /// Sends that a child has under way.
 const IN_FLIGHT: usize = 48;
 const CHILD_DIR: &str = "STARLING_KILL_TEST_DIR";
+/// Where the child ends itself: a point of [`POINTS`], and at which of its passages.
+const CHILD_POINT: &str = "STARLING_KILL_TEST_POINT";
+
+const POINTS: [&str; 9] = [
+    "before a write",
+    "after a write",
+    "before a window is written",
+    "after a window is written",
+    "before a sync",
+    "after a sync",
+    "before settling",
+    "while settling",
+    "after settling",
+];
+
+/// A backend whose process dies at a point.
+struct Dying {
+    backend: RocksBackend,
+    point: String,
+    passages_left: AtomicU64,
+}
+
+impl Dying {
+    fn pass(&self, point: &str) {
+        if self.point == point && self.passages_left.fetch_sub(1, SeqCst) == 1 {
+            // As good as a kill: nothing is flushed or dropped.
+            std::process::abort();
+        }
+    }
+}
+
+impl Backend for Dying {
+    fn write(&self, rows: &Rows) -> Result<(), WriteError> {
+        // The part of a device that is its send window.
+        let is_window =
+            |family: Family, key: &[u8]| family == Family::Device && key.last() == Some(&1);
+        let window = rows.iter().any(|(family, key, _)| is_window(family, key));
+        self.pass("before a write");
+        if window {
+            self.pass("before a window is written");
+        }
+        self.backend.write(rows)?;
+        self.pass("after a write");
+        if window {
+            self.pass("after a window is written");
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), WriteError> {
+        self.pass("before a sync");
+        self.backend.sync()?;
+        self.pass("after a sync");
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), WriteError> {
+        self.pass("before settling");
+        thread::scope(|scope| {
+            if self.point == "while settling" {
+                // Its tables are written to meanwhile; an opening settles once.
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(2 * self.passages_left.load(SeqCst)));
+                    std::process::abort();
+                });
+            }
+            self.backend.settle()
+        })?;
+        self.pass("after settling");
+        Ok(())
+    }
+
+    fn view(&self) -> Arc<dyn View> {
+        self.backend.view()
+    }
+
+    fn suspect(&self, reason: &str) {
+        self.backend.suspect(reason);
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.backend.free_bytes()
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.backend.memory()
+    }
+}
 
 fn settings_in(directory: &Path) -> StoreSettings {
     StoreSettings { data_dir: directory.to_owned(), memtable_bytes: 8 << 20, ..settings() }
@@ -47,8 +143,17 @@ fn send(user: UserId, send_no: u64) -> Send {
 #[test]
 fn child() {
     let Ok(directory) = std::env::var(CHILD_DIR) else { return };
-    let store = Store::open(settings_in(directory.as_ref())).unwrap();
-    let mut store = Running::start(store);
+    let settings = settings_in(directory.as_ref());
+    let backend = RocksBackend::open(&settings).unwrap();
+    let (point, passages) = match std::env::var(CHILD_POINT) {
+        Ok(at) => {
+            let (passages, point) = at.split_once(' ').unwrap();
+            (point.to_owned(), passages.parse().unwrap())
+        }
+        Err(_) => (String::new(), 0),
+    };
+    let dying = Dying { backend, point, passages_left: AtomicU64::new(passages) };
+    let mut store = Running::with(Arc::new(dying), settings);
     let names: Vec<String> = users().map(|user| format!("user {user}")).collect();
     store.users(&names.iter().map(String::as_str).collect::<Vec<_>>());
     say("ready\n");
@@ -113,18 +218,28 @@ fn parse(line: &str) -> Option<(UserId, Accepted)> {
     Some((UserId(user as u32), accepted))
 }
 
-/// Runs a child and kills it; returns the whole lines that it said.
-fn run_and_kill(directory: &Path, random: &mut Random) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+/// A child that runs.
+struct Life {
+    child: Child,
+    is_ready: mpsc::Receiver<()>,
+    /// The whole lines that it said.
+    listener: JoinHandle<Vec<String>>,
+}
+
+fn run(directory: &Path, point: Option<&str>) -> Life {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(CHILD_DIR, directory)
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::inherit());
+    if let Some(point) = point {
+        command.env(CHILD_POINT, point);
+    }
+    let mut child = command.spawn().unwrap();
     let out = child.stdout.take().unwrap();
     let (ready, is_ready) = mpsc::channel();
-    let listener = std::thread::spawn(move || {
+    let listener = thread::spawn(move || {
         let mut lines = Vec::new();
         let mut out = BufReader::new(out);
         let mut line = String::new();
@@ -139,17 +254,47 @@ fn run_and_kill(directory: &Path, random: &mut Random) -> Vec<String> {
         }
         lines
     });
+    Life { child, is_ready, listener }
+}
+
+/// Runs a child and kills it; returns the whole lines that it said.
+fn run_and_kill(directory: &Path, random: &mut Random) -> Vec<String> {
+    let Life { mut child, is_ready, listener } = run(directory, None);
     if random.chance(10) {
         // While it is opening the store, or soon after.
-        std::thread::sleep(Duration::from_millis(random.range(0, 60)));
+        thread::sleep(Duration::from_millis(random.range(0, 60)));
     } else {
         is_ready.recv_timeout(common::PATIENCE).expect("a child that gets ready");
-        std::thread::sleep(Duration::from_micros(random.range(0, 60_000)));
+        thread::sleep(Duration::from_micros(random.range(0, 60_000)));
     }
     child.kill().unwrap();
     let status = child.wait().unwrap();
-    assert!(!status.success() && status.code().is_none(), "the child ended by itself: {status}");
+    assert!(was_killed(status), "the child ended by itself: {status}");
     listener.join().unwrap()
+}
+
+/// Runs a child until it dies of a point.
+fn run_to(directory: &Path, point: &str) -> Vec<String> {
+    let Life { mut child, listener, .. } = run(directory, Some(point));
+    let started = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None if started.elapsed() < common::PATIENCE => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            None => {
+                child.kill().unwrap();
+                panic!("{point} is never reached");
+            }
+        }
+    };
+    assert!(was_killed(status), "the child ended by itself: {status}");
+    listener.join().unwrap()
+}
+
+fn was_killed(status: ExitStatus) -> bool {
+    !status.success() && status.code().is_none()
 }
 
 #[test]
@@ -164,14 +309,7 @@ fn what_was_acknowledged_outlives_two_hundred_kills() {
     let started = Instant::now();
     for kill in 1..=KILLS {
         let lines = run_and_kill(directory.path(), &mut random);
-        for (user, accepted) in lines.iter().filter_map(|line| parse(line)) {
-            // A repeat, in whatever life of the server, gets the first answer.
-            let before = acknowledged.insert((user, accepted.send_no), accepted);
-            if let Some(before) = before {
-                assert_eq!(before, accepted);
-                repeats += 1;
-            }
-        }
+        repeats += note(&lines, &mut acknowledged);
         if kill % 20 == 0 {
             check(directory.path(), &acknowledged);
         }
@@ -182,6 +320,39 @@ fn what_was_acknowledged_outlives_two_hundred_kills() {
         started.elapsed()
     );
     assert!(acknowledged.len() > 1_000 && repeats > 100);
+}
+
+#[test]
+fn a_death_at_any_point_takes_nothing_that_was_acknowledged() {
+    if std::env::var(CHILD_DIR).is_ok() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut acknowledged = HashMap::new();
+    for passages in [1, 2, 3, 12] {
+        for point in POINTS {
+            // It settles once a life; in the midst of it is that many times 2 ms later.
+            let once = matches!(point, "before settling" | "after settling");
+            let passages = if once { 1 } else { passages };
+            let lines = run_to(directory.path(), &format!("{passages} {point}"));
+            note(&lines, &mut acknowledged);
+            check(directory.path(), &acknowledged);
+        }
+    }
+    assert!(acknowledged.len() > 200, "{}", acknowledged.len());
+}
+
+/// Remembers what was acknowledged; returns how much of it was a second time.
+fn note(lines: &[String], acknowledged: &mut HashMap<(UserId, SendNo), Accepted>) -> usize {
+    let mut repeats = 0;
+    for (user, accepted) in lines.iter().filter_map(|line| parse(line)) {
+        // A repeat, in whatever life of the server, gets the first answer.
+        if let Some(before) = acknowledged.insert((user, accepted.send_no), accepted) {
+            assert_eq!(before, accepted);
+            repeats += 1;
+        }
+    }
+    repeats
 }
 
 fn check(directory: &Path, acknowledged: &HashMap<(UserId, SendNo), Accepted>) {

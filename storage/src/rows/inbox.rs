@@ -142,7 +142,8 @@ impl<'a> InboxRow<'a> {
 
     /// Seq and reference of each event, ascending; `None` when the row is damaged.
     pub fn references(&self) -> Option<Vec<(u64, Reference)>> {
-        references(self.user, self.first, self.references)
+        let found = references(self.user, self.first, self.references)?;
+        (found.last()?.0 == self.last).then_some(found)
     }
 }
 
@@ -151,7 +152,7 @@ pub fn references(user: UserId, first: u64, encoded: &[u8]) -> Option<Vec<(u64, 
     let mut bytes = Bytes(encoded);
     let mut found = Vec::new();
     while !bytes.is_empty() {
-        let seq = first + found.len() as u64;
+        let seq = first.checked_add(found.len() as u64)?;
         found.push((seq, Reference::decode(user, seq, &mut bytes)?));
     }
     Some(found)

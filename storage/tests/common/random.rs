@@ -18,6 +18,10 @@ impl Random {
         Random(seed)
     }
 
+    pub fn seeded(seed: u64) -> Random {
+        Random(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
