@@ -1,6 +1,7 @@
 //! The power is cut: 100 times the log loses what was written after its last completed sync, or
-//! a part of it. Nothing durable is missing, what is missing is the end of the log and nothing
-//! else, and a client that saw it is told so.
+//! a part of it: its end, or some sectors in its midst, or what is there instead is anything.
+//! Nothing durable is missing, what is missing is the end of the log and nothing else, and a
+//! client that saw it is told so.
 #![cfg(feature = "rocksdb")]
 
 mod common;
@@ -102,8 +103,11 @@ fn open(directory: &Path) -> (Running, Arc<Mutex<Sizes>>) {
     (Running::with(Arc::new(noting), settings), synced)
 }
 
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR_BYTES: usize = 512;
+
 /// The data as a power cut may leave it: of each log file all that was synced, and of the last
-/// one that was not synced whole any part of the rest.
+/// one that was not synced whole any part of the rest. Returns how many bytes were lost.
 fn copy_cut(from: &Path, to: &Path, synced: &Sizes, random: &mut Random) -> u64 {
     // RocksDB tidies up on threads of its own: a copy counts if nothing changed meanwhile.
     loop {
@@ -121,9 +125,27 @@ fn copy_cut(from: &Path, to: &Path, synced: &Sizes, random: &mut Random) -> u64 
     let Some((name, size)) = log_sizes(to).pop_last() else { return 0 };
     let least = synced.get(&name).copied().unwrap_or(0);
     let kept = if random.chance(10) { least } else { random.range(least, size + 1) };
-    let log = OpenOptions::new().write(true).open(to.join("store").join(name)).unwrap();
-    log.set_len(kept).unwrap();
-    size - kept
+    let path = to.join("store").join(name);
+    let mut log = fs::read(&path).unwrap();
+    let whole = log.clone();
+    match random.range(0, 3) {
+        0 => log.truncate(kept as usize),
+        1 => {
+            // Sectors reach the disk in any order.
+            let mut from = kept as usize;
+            while from < log.len() {
+                let to = (from + 1).next_multiple_of(SECTOR_BYTES).min(log.len());
+                if random.chance(50) {
+                    log[from..to].fill(0);
+                }
+                from = to;
+            }
+        }
+        _ => log[kept as usize..].fill_with(|| random.next() as u8),
+    }
+    fs::write(&path, &log).unwrap();
+    let same = whole.iter().zip(&log).filter(|(before, now)| before == now).count();
+    (whole.len() - same) as u64
 }
 
 /// A client of one user, with all it holds.
