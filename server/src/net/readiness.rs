@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(readiness.look(), 0);
         let mut buffer = vec![0; 1 << 20];
         while readiness.look() == 0 {
-            client.read(&mut buffer).unwrap();
+            assert_ne!(client.read(&mut buffer).unwrap(), 0);
         }
         assert!(readiness.ready(0).writable);
     }
