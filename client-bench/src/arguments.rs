@@ -1,22 +1,32 @@
 //! The command line.
 
 use crate::{
+    capacity::{self, Search},
+    compare,
     dialect::Class,
+    fleet::{self, Crew},
     hold::{self, HoldPlan, Manner, Pace},
     load::Plan,
     operator::Operator,
-    pair,
     ratios::{self, RatiosPlan},
-    report::{self, Report},
+    report::{self, Report, files},
+    scenario::{self, Scenario},
     schedule::Drive,
     storm,
     users::Users,
-    yardstick::{fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio, rocks::Rows},
+    workflow::{self, Job},
+    yardstick::{
+        frozen, fsync, idle, redis::RedisServer, relay, relay_epoll, relay_monoio, rocks::Rows,
+    },
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use starling_codec::limits;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Measures a Starling server, and what it is measured against.
 #[derive(Debug, Parser)]
@@ -28,8 +38,30 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs a scenario from a file: phases of load, one after the other. Examples are in
+    /// client-bench/scenarios.
+    Run(RunFile),
+    /// Takes part in a run that another process coordinates, on this machine or another.
+    Join {
+        /// The coordinator's --listen.
+        #[arg(value_name = "ADDRESS")]
+        coordinator: SocketAddr,
+        /// Addresses of this machine that connections come from, 10,000 from each.
+        #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
+        sources: Vec<IpAddr>,
+    },
     /// Pairs of users, one of whom writes to the other.
     Pair(Pair),
+    /// Receivers are away while they are written to, then come back and catch up.
+    Sync(Short<scenario::Sync>),
+    /// Devices go and come back all the time, while pairs write.
+    Churn(Short<scenario::Churn>),
+    /// Some receivers stop reading; the others should not notice.
+    SlowReaders(Short<scenario::SlowReaders>),
+    /// A day in minutes: idle devices, heartbeats, bursts, comings and goings.
+    Mixed(Short<scenario::Mixed>),
+    /// Searches for the highest rate at which the 99.9th percentile of delivery holds.
+    Capacity(Capacity),
     /// Devices that are logged in, have one message each, and do nothing but beat their hearts.
     ///
     /// Prints what a connection costs: the server's proportional set size (with --server-pid) and
@@ -45,6 +77,16 @@ enum Command {
     /// Starts a server and the yardsticks in turns and prints how they compare: the goals that
     /// are ratios, with what must be reached first.
     Ratios(Ratios),
+    /// Compares two results, of a run or of `ratios --json`: medians and ranges. Faster or slower is
+    /// said only when the ranges of at least 5 rounds do not overlap.
+    Compare {
+        #[arg(value_name = "A.json")]
+        before: PathBuf,
+        #[arg(value_name = "B.json")]
+        after: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
     /// The bare minimum for the same work: what Starling is measured against.
     #[command(subcommand)]
     Yardstick(Yardstick),
@@ -93,20 +135,22 @@ pub struct Shape {
 }
 
 impl Shape {
-    fn plan(&self, server: SocketAddr, server_pid: Option<u32>) -> Plan {
-        let drive = match self.rate {
+    fn drive(&self) -> Drive {
+        match self.rate {
             Some(rate) => Drive::Rate(rate),
             None => Drive::Window(self.window.unwrap_or(1)),
-        };
-        Plan {
-            server,
-            pairs: self.pairs as usize,
-            drive,
-            payload_bytes: self.payload,
-            warmup: seconds(self.warmup),
-            measured: seconds(self.seconds),
-            server_pid,
         }
+    }
+
+    fn scenario(&self, class: Class) -> Scenario {
+        let times = [seconds(self.warmup), seconds(self.seconds)];
+        scenario::pairs(self.pairs as usize, self.drive(), self.payload, class, times)
+    }
+
+    fn plan(&self, server: SocketAddr, server_pid: Option<u32>) -> Plan {
+        let (warmup, measured) = (seconds(self.warmup), seconds(self.seconds));
+        let plan = Plan::steady(self.pairs as usize, self.drive(), self.payload, warmup, measured);
+        Plan { server, server_pid, ..plan }
     }
 }
 
@@ -119,7 +163,94 @@ struct Pair {
     /// What an acknowledgement promises.
     #[arg(long, value_enum, default_value_t = Class::Durable)]
     class: Class,
-    /// One JSON object instead of a table.
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How often, and what becomes of the result.
+#[derive(Debug, Args)]
+struct Output {
+    /// All of them are kept; figures to be compared take 5.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rounds: usize,
+    /// Addresses of this machine that connections come from, 10,000 from each; a loopback server
+    /// is reached from 127.0.0.2 and on.
+    #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
+    sources: Vec<IpAddr>,
+    /// Processes of this machine that share the load; without, as many as the limit of open files
+    /// makes necessary.
+    #[arg(long, value_name = "N")]
+    processes: Option<usize>,
+    /// Load machines that share it too: each is started with `starling-bench join` and the address
+    /// of --listen.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    machines: usize,
+    /// Where load machines find this process. Tokens of the test users go over this connection in
+    /// clear text.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where the result goes as files too: JSON, CSV, HDR and a page to look at.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// One JSON object instead of a table, and no progress.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    fn run(self, target: &Target, scenario: Scenario) -> Result<bool> {
+        let Output { rounds, sources, processes, machines, listen, output, json } = self;
+        let crew = Crew { processes: processes.unwrap_or(0), machines, listen, sources };
+        let job = Job { scenario, rounds, crew, quiet: json };
+        let report = workflow::run(target, &job)?;
+        if let Some(directory) = output {
+            files::write(&report, &directory)?;
+        }
+        report.print(json)
+    }
+}
+
+#[derive(Debug, Args)]
+struct RunFile {
+    /// The scenario, in TOML.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A scenario made from flags.
+#[derive(Debug, Args)]
+struct Short<S: Args> {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    scenario: S,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Capacity {
+    #[command(flatten)]
+    target: Target,
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pairs: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    payload: usize,
+    #[arg(long, value_enum, default_value_t = Class::Durable)]
+    class: Class,
+    /// What the 99.9th percentile of delivery must not exceed.
+    #[arg(long, value_name = "MS", default_value_t = 25.0)]
+    limit: f64,
+    /// Measured time of each trial.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    /// Rates that are tried: each halves what is uncertain.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    trials: usize,
     #[arg(long)]
     json: bool,
 }
@@ -147,6 +278,9 @@ struct Hold {
     /// message more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cut_every: Option<u32>,
+    /// After the last measurement of memory, measure the server's processor time for so long.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    rest: f64,
     #[command(flatten)]
     behaviour: Behaviour,
     #[arg(long)]
@@ -266,11 +400,20 @@ enum Yardstick {
         shape: Shape,
         #[arg(long, value_enum, default_value_t = Variant::Epoll)]
         variant: Variant,
+        /// Processes that share the load.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        processes: usize,
         /// Measures instead how fast it accepts: waves of so many connections.
         #[arg(long, value_name = "N")]
         storm: Option<usize>,
         #[arg(long, hide = true)]
         serve: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// What measures the load tool itself: a relay that stands still for a second while messages
+    /// are meant for it at a known rate.
+    Frozen {
         #[arg(long)]
         json: bool,
     },
@@ -332,9 +475,41 @@ impl Arguments {
     /// Does what was asked; `false` if the result cannot be believed.
     pub fn run(self) -> Result<bool> {
         match self.command {
-            Command::Pair(Pair { target, shape, class, json }) => {
-                let plan = shape.plan(target.server, target.server_pid);
-                pair::run(&target, plan, class)?.print(json)
+            Command::Run(RunFile { file, target, output }) => {
+                output.run(&target, Scenario::read(&file)?)
+            }
+            Command::Join { coordinator, sources } => {
+                fleet::join(coordinator, &sources).map(|()| true)
+            }
+            Command::Pair(Pair { target, shape, class, output }) => {
+                output.run(&target, shape.scenario(class))
+            }
+            Command::Sync(Short { target, scenario, output }) => {
+                output.run(&target, scenario.scenario())
+            }
+            Command::Churn(Short { target, scenario, output }) => {
+                output.run(&target, scenario.scenario())
+            }
+            Command::SlowReaders(Short { target, scenario, output }) => {
+                output.run(&target, scenario.scenario())
+            }
+            Command::Mixed(Short { target, scenario, output }) => {
+                output.run(&target, scenario.scenario())
+            }
+            Command::Capacity(Capacity {
+                target,
+                pairs,
+                payload,
+                class,
+                limit,
+                seconds: measured,
+                trials,
+                json,
+            }) => {
+                let (limit, seconds) = (seconds(limit / 1e3), seconds(measured));
+                let search =
+                    Search { pairs, payload_bytes: payload, class, limit, seconds, trials };
+                capacity::search(&target, &search)?.print(json)
             }
             Command::Hold(Hold {
                 target,
@@ -344,6 +519,7 @@ impl Arguments {
                 per_process,
                 until_beaten,
                 cut_every,
+                rest,
                 behaviour,
                 json,
             }) => {
@@ -355,6 +531,7 @@ impl Arguments {
                     per_process,
                     until_beaten,
                     cut_every: cut_every.map(|step| step as usize),
+                    rest: seconds(rest),
                     manner: behaviour.manner(),
                 };
                 hold::run(&target, &plan)?.print(json)
@@ -383,6 +560,10 @@ impl Arguments {
                 let plan = RatiosPlan { server, directory, only, rounds, measured, quiet };
                 ratios::run(&plan, json)
             }
+            Command::Compare { before, after, json } => {
+                compare::print(&compare::compare(&before, &after)?, json)?;
+                Ok(true)
+            }
             Command::Yardstick(yardstick) => yardstick.run(),
         }
     }
@@ -403,13 +584,22 @@ impl Yardstick {
             Yardstick::Relay { serve: true, variant: Variant::Monoio, .. } => {
                 relay_monoio::serve().map(|()| true)
             }
-            Yardstick::Relay { shape, variant, storm, json, .. } => {
+            Yardstick::Relay { shape, variant, processes, storm, json, .. } => {
                 let relay = relay::RelayServer::start(variant, server_core)?;
                 report::on_core(load_core)?;
                 if let Some(connections) = storm {
                     return relay.storm(connections, seconds(shape.seconds))?.print(json);
                 }
+                if processes > 1 {
+                    let scenario = shape.scenario(Class::Buffered);
+                    let crew = Crew::here(processes, Vec::new());
+                    return relay.measure_with(&crew, &scenario)?.print(json);
+                }
                 relay.measure(&shape.plan(relay.address(), None))?.print(json)
+            }
+            Yardstick::Frozen { json } => {
+                report::on_core(load_core)?;
+                frozen::measure(server_core)?.print(json)
             }
             Yardstick::Rocksdb { data, bytes_per_sync, directory, json } => {
                 report::on_core(server_core)?;

@@ -4,11 +4,12 @@ use crate::{
     clock::{Clock, NS_PER_MS},
     dialect::{Dialect, Ear, Side},
     latency::Latencies,
-    link::{Link, Received, Scratch, source_of},
+    link::{Link, Received, Scratch},
     poller::{Poller, Watch},
+    sources::Sources,
 };
 use anyhow::{Context, Result, bail, ensure};
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 /// Connections that may be on their way to be ready at once.
 const OPENING_AT_ONCE: usize = 256;
@@ -17,6 +18,8 @@ const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
 /// The longest wait while connections get ready, and while more are to be opened by rate.
 const STEP: Duration = Duration::from_millis(100);
 const PACE: Duration = Duration::from_millis(2);
+/// Links that may wait to be written to.
+const FLUSHED_AT_ONCE: usize = 1_024;
 /// Peers are ticked this often, or so much less often as they are many: to look at a million
 /// takes a while.
 const TICK_NS: u64 = 250 * NS_PER_MS;
@@ -37,7 +40,7 @@ impl Ear for Heard {
         self.ready = true;
     }
 
-    fn acknowledged(&mut self, sequence: u64) {
+    fn acknowledged(&mut self, sequence: u64, _durable: bool) {
         self.acknowledged.push(sequence);
     }
 
@@ -60,8 +63,7 @@ pub struct Crowd<D: Dialect> {
     pub dialect: D,
     pub clock: Clock,
     server: SocketAddr,
-    /// Connections that other processes of this machine have, to plan source addresses.
-    before: usize,
+    sources: Sources,
     poller: Poller,
     scratch: Scratch,
     members: Vec<Member<D::Peer>>,
@@ -70,6 +72,10 @@ pub struct Crowd<D: Dialect> {
     next_tick_ns: u64,
     /// Connections opened a second at most.
     pub rate: Option<f64>,
+    /// When those on their way to be ready began to connect.
+    begun_ns: HashMap<usize, u64>,
+    /// What a peer says unasked.
+    said: Vec<u8>,
     /// From connecting to being ready.
     pub opening: Latencies,
 }
@@ -77,17 +83,16 @@ pub struct Crowd<D: Dialect> {
 struct Member<P> {
     link: Link,
     peer: P,
-    begun_ns: u64,
 }
 
 impl<D: Dialect> Crowd<D> {
-    /// No connection yet; other processes of this machine have `before`.
-    pub fn new(dialect: D, server: SocketAddr, before: usize) -> Result<Crowd<D>> {
+    /// No connection yet.
+    pub fn new(dialect: D, server: SocketAddr, sources: Sources) -> Result<Crowd<D>> {
         Ok(Crowd {
             dialect,
             clock: Clock::start(),
             server,
-            before,
+            sources,
             poller: Poller::new()?,
             scratch: Scratch::default(),
             members: Vec::new(),
@@ -95,6 +100,8 @@ impl<D: Dialect> Crowd<D> {
             dirty: Vec::new(),
             next_tick_ns: 0,
             rate: None,
+            begun_ns: HashMap::new(),
+            said: Vec::new(),
             opening: Latencies::default(),
         })
     }
@@ -106,6 +113,7 @@ impl<D: Dialect> Crowd<D> {
     pub fn grow_to(&mut self, count: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
         let (begun_ns, first) = (self.clock.now_ns(), self.members.len());
         let mut moved_ns = begun_ns;
+        self.members.reserve_exact(count.saturating_sub(first));
         while self.ready < count {
             let spent_s = (self.clock.now_ns() - begun_ns) as f64 / 1e9;
             let due = self.rate.map_or(count, |rate| count.min(first + (rate * spent_s) as usize));
@@ -144,10 +152,14 @@ impl<D: Dialect> Crowd<D> {
         if now >= self.next_tick_ns {
             self.next_tick_ns = now + TICK_NS.max(TICK_NS_EACH * self.members.len() as u64);
             for index in 0..self.members.len() {
-                let Member { link, peer, .. } = &mut self.members[index];
-                self.dialect.tick(peer, now / NS_PER_MS, &mut link.out);
-                if !link.out.is_empty() {
+                let Member { link, peer } = &mut self.members[index];
+                self.dialect.tick(peer, now / NS_PER_MS, &mut self.said);
+                if !self.said.is_empty() {
+                    link.out().append(&mut self.said);
                     self.touch(index);
+                }
+                if self.dirty.len() == FLUSHED_AT_ONCE {
+                    self.flush()?;
                 }
             }
         }
@@ -156,17 +168,13 @@ impl<D: Dialect> Crowd<D> {
 
     /// Lets `say` append to what `index` says next.
     pub fn say(&mut self, index: usize, say: impl FnOnce(&mut D, &mut D::Peer, &mut Vec<u8>)) {
-        let Member { link, peer, .. } = &mut self.members[index];
-        say(&mut self.dialect, peer, &mut link.out);
+        let Member { link, peer } = &mut self.members[index];
+        say(&mut self.dialect, peer, link.out());
         self.touch(index);
     }
 
-    /// Gives each connection's state back to the dialect, and the dialect to the caller.
-    pub fn finish(mut self) -> D {
-        for (index, member) in self.members.iter().enumerate() {
-            let (pair, side) = end_of(index);
-            self.dialect.close(pair, side, &member.peer);
-        }
+    /// Closes, and gives the dialect back.
+    pub fn finish(self) -> D {
         self.dialect
     }
 
@@ -192,9 +200,7 @@ impl<D: Dialect> Crowd<D> {
     ) -> Result<()> {
         for some in indexes.chunks(OPENING_AT_ONCE) {
             for &index in some {
-                let (pair, side) = end_of(index);
                 let member = &self.members[index];
-                self.dialect.close(pair, side, &member.peer);
                 member.link.reset_on_close()?;
                 self.members[index] = self.connect(index)?;
                 self.ready -= 1;
@@ -208,9 +214,7 @@ impl<D: Dialect> Crowd<D> {
 
     /// Closes every connection at once, so that no port waits for old packets.
     pub fn reset(&mut self) -> Result<()> {
-        for (index, member) in self.members.drain(..).enumerate() {
-            let (pair, side) = end_of(index);
-            self.dialect.close(pair, side, &member.peer);
+        for member in self.members.drain(..) {
             member.link.reset_on_close()?;
         }
         self.ready = 0;
@@ -227,18 +231,18 @@ impl<D: Dialect> Crowd<D> {
     }
 
     fn connect(&mut self, index: usize) -> Result<Member<D::Peer>> {
-        let begun_ns = self.clock.now_ns();
-        let source = source_of(self.server, self.before + index);
+        self.begun_ns.insert(index, self.clock.now_ns());
+        let source = self.sources.of(self.server, index)?;
         let mut link = Link::connect(self.server, source)
             .with_context(|| format!("cannot open connection {index} to {}", self.server))?;
         let (pair, side) = end_of(index);
-        let peer = self.dialect.open(pair, side, &mut link.out);
+        let peer = self.dialect.open(pair, side, false, link.out());
         self.poller.add(link.stream(), index, Watch::Read)?;
-        Ok(Member { link, peer, begun_ns })
+        Ok(Member { link, peer })
     }
 
     fn receive(&mut self, index: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
-        let Member { link, peer, begun_ns } = &mut self.members[index];
+        let Member { link, peer } = &mut self.members[index];
         let mut ear = Heard::default();
         let dialect = &mut self.dialect;
         let received =
@@ -247,11 +251,14 @@ impl<D: Dialect> Crowd<D> {
             bail!("the server closed connection {index} without a word");
         }
         if ear.ready {
-            self.opening.record(self.clock.now_ns() - *begun_ns);
+            let begun_ns = self.begun_ns.remove(&index).unwrap_or_default();
+            self.opening.record(self.clock.now_ns() - begun_ns);
             self.ready += 1;
         }
-        if !link.out.is_empty() {
+        if link.has_output() {
             self.touch(index);
+        } else {
+            link.slim();
         }
         heard(index, ear);
         Ok(())
@@ -279,4 +286,97 @@ impl<D: Dialect> Crowd<D> {
 fn end_of(number: usize) -> (usize, Side) {
     let side = if number.is_multiple_of(2) { Side::Sender } else { Side::Receiver };
     (number / 2, side)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        counting::live_bytes,
+        dialect::{Class, Starling},
+        machine,
+        roster::Roster,
+    };
+    use starling_codec::{Epoch, EpochTag, Kind, Place, append_frame, wire};
+    use std::{
+        net::TcpListener,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        thread,
+    };
+
+    /// Says WELCOME to whoever says anything, and holds.
+    fn host(listener: &TcpListener, done: &AtomicBool) -> Result<()> {
+        listener.set_nonblocking(true)?;
+        let mut poller = Poller::new()?;
+        poller.add(listener, usize::MAX, Watch::Read)?;
+        let mut welcome = Vec::new();
+        let body = wire::Welcome { epoch: 1, tag: 7, heartbeat_s: 60, ..Default::default() };
+        append_frame(&mut welcome, Kind::Welcome, &body);
+        let (mut links, mut scratch) = (Vec::new(), Scratch::default());
+        while !done.load(Ordering::Relaxed) {
+            for position in 0..poller.wait(Some(Duration::from_millis(5)))? {
+                let index = poller.ready(position).index;
+                if index != usize::MAX {
+                    let Some(link): &mut Option<Link> = &mut links[index] else { continue };
+                    let received = link.receive(&mut scratch, |bytes, out| {
+                        out.extend_from_slice(&welcome);
+                        anyhow::Ok(bytes.len())
+                    });
+                    match received {
+                        Ok(Received::Bytes) => link.flush(&poller, index)?,
+                        Ok(Received::Nothing) => {}
+                        // A crowd that was measured leaves with a reset.
+                        Ok(Received::End) | Err(_) => links[index] = None,
+                    }
+                    continue;
+                }
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    poller.add(&stream, links.len(), Watch::Read)?;
+                    links.push(Some(Link::of(stream)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a crowd of `count` keeps, in bytes.
+    fn kept(server: SocketAddr, count: usize) -> isize {
+        let before = live_bytes();
+        let mut roster = Roster::with_room(count);
+        for user in 0..count as u32 {
+            roster.push((user, 1), &[9; 41], Place::START, (Epoch(0), EpochTag(0)));
+        }
+        let dialect = Starling::new(roster, 0, Class::Durable, (20, 900));
+        let mut crowd = Crowd::new(dialect, server, Sources::default()).unwrap();
+        crowd.grow_to(count, &mut |_, _| {}).unwrap();
+        // Hearts have not beaten yet, but the ticks have passed.
+        let until_ns = crowd.clock.now_ns() + 2 * TICK_NS;
+        while crowd.clock.now_ns() < until_ns {
+            crowd.turn(STEP, &mut |_, _| {}).unwrap();
+        }
+        let kept = live_bytes() - before;
+        crowd.reset().unwrap();
+        kept
+    }
+
+    #[test]
+    fn a_held_connection_takes_no_more_than_128_bytes() {
+        machine::raise_file_limit().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let hosting = thread::spawn({
+            let done = done.clone();
+            move || host(&listener, &done)
+        });
+        let (few, many) = (kept(server, 500), kept(server, 4_500));
+        done.store(true, Ordering::Relaxed);
+        let each = (many - few) / 4_000;
+        assert!(few > 500 * 64 && each <= 128, "{each} bytes a connection");
+        hosting.join().unwrap().unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer, V2Serializer},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize, de::Error as _, ser::Error as _};
 
 /// Longer than any run: what takes longer is recorded as this.
 const MAX_NS: u64 = 3_600 * 1_000_000_000;
@@ -16,7 +16,7 @@ const MAX_NS: u64 = 3_600 * 1_000_000_000;
 pub struct Latencies(Histogram<u64>);
 
 /// What a table and a JSON result show of a histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     pub count: u64,
     pub mean_us: f64,
@@ -42,6 +42,14 @@ impl Latencies {
     pub fn merge(&mut self, other: &Latencies) {
         // Both have the bounds of `default`, so every value of one fits the other.
         self.0.add(&other.0).expect("equal bounds");
+    }
+
+    pub fn clear(&mut self) {
+        self.0.reset();
+    }
+
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.0
     }
 
     pub fn count(&self) -> u64 {
@@ -80,6 +88,18 @@ impl Latencies {
         let histogram =
             Deserializer::new().deserialize(&mut bytes.as_slice()).context("not a histogram")?;
         Ok(Latencies(histogram))
+    }
+}
+
+impl Serialize for Latencies {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_hex().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Latencies {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Latencies, D::Error> {
+        Latencies::from_hex(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

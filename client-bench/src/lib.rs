@@ -6,12 +6,16 @@
 //! invalid.
 
 mod arguments;
+mod capacity;
 mod clock;
+mod compare;
 mod content;
 mod crowd;
 mod dialect;
+mod fleet;
 mod hex;
 mod hold;
+mod interrupt;
 mod latency;
 mod link;
 mod load;
@@ -23,9 +27,15 @@ mod process;
 mod progress;
 mod ratios;
 mod report;
+mod roster;
+mod scenario;
 mod schedule;
+mod sockets;
+mod sources;
 mod storm;
+mod sync;
 mod users;
+mod workflow;
 mod yardstick;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -63,6 +73,9 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod counting;
 
 #[cfg(test)]
 mod tests {

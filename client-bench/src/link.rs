@@ -1,20 +1,17 @@
-//! A non-blocking TCP connection. An idle one holds no buffer: what is read goes through a
-//! buffer that all links share, and only an incomplete rest is kept.
+//! A non-blocking TCP connection. An idle one is a descriptor and two words: what is read goes
+//! through a buffer that all links share, and only what waits to be written, or an incomplete
+//! rest, is kept.
 
 use crate::poller::{Poller, Watch};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
 
 /// What one read may take from the kernel.
 const READ_BYTES: usize = 256 * 1024;
-/// Most connections from one source address. bind() begins at a random port of the 28,232 that are
-/// there by default, and looks at every other one first: as these 14,116 fill up it searches ever
-/// longer, and when they are full it passes over all of them each time.
-pub const MAX_PER_SOURCE: usize = 10_000;
 /// An output buffer that grew beyond this is given back once it is empty.
 const KEPT_BYTES: usize = 64 * 1024;
 
@@ -24,12 +21,21 @@ pub struct Scratch(Vec<u8>);
 /// One connection.
 pub struct Link {
     stream: TcpStream,
-    /// What is to be written; bytes are appended, [`Link::flush`] writes them.
-    pub out: Vec<u8>,
-    rest: Vec<u8>,
     watched: Watch,
     /// The link stands in its owner's list of links to flush.
     pub queued: bool,
+    /// None while there is nothing to keep.
+    buffers: Option<Box<Buffers>>,
+}
+
+const _: () = assert!(size_of::<Link>() <= 16);
+
+#[derive(Default)]
+struct Buffers {
+    /// What is to be written.
+    out: Vec<u8>,
+    /// What was read and is not consumed.
+    rest: Vec<u8>,
 }
 
 /// What a read found.
@@ -52,7 +58,7 @@ impl Link {
     ///
     /// # Errors
     /// No descriptor or no port is left, or `source` is not an address of this machine.
-    pub fn connect(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<Link> {
+    pub fn connect(server: SocketAddr, source: Option<IpAddr>) -> io::Result<Link> {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -70,11 +76,26 @@ impl Link {
 
     /// The link of a stream that is connected and does not block.
     pub fn of(stream: TcpStream) -> Link {
-        Link { stream, out: Vec::new(), rest: Vec::new(), watched: Watch::Read, queued: false }
+        Link { stream, watched: Watch::Read, queued: false, buffers: None }
     }
 
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// What is to be written: bytes are appended here, [`Link::flush`] writes them.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.buffers.get_or_insert_default().out
+    }
+
+    pub fn has_output(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| !buffers.out.is_empty())
+    }
+
+    /// Watches for nothing any more, as one who stopped reading, or again for what comes.
+    pub fn set_deaf(&mut self, poller: &Poller, index: usize, deaf: bool) -> io::Result<()> {
+        self.watched = if deaf { Watch::Nothing } else { Watch::Read };
+        poller.watch(&self.stream, index, self.watched)
     }
 
     /// Closing resets the connection, so that no port of this machine waits for old packets.
@@ -92,7 +113,7 @@ impl Link {
         scratch: &mut Scratch,
         read: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<usize, E>,
     ) -> Result<Received, E> {
-        let kept = self.rest.len();
+        let kept = self.buffers.as_ref().map_or(0, |buffers| buffers.rest.len());
         if scratch.0.len() < kept + READ_BYTES {
             scratch.0.resize(kept + READ_BYTES, 0);
         }
@@ -106,14 +127,15 @@ impl Link {
             }
             Err(error) => return Err(error.into()),
         };
-        scratch.0[..kept].copy_from_slice(&self.rest);
+        let Buffers { out, rest } = &mut **self.buffers.get_or_insert_default();
+        scratch.0[..kept].copy_from_slice(rest);
         let bytes = &scratch.0[..kept + count];
-        let consumed = read(bytes, &mut self.out)?;
-        self.rest.clear();
+        let consumed = read(bytes, out)?;
+        rest.clear();
         if consumed < bytes.len() {
-            self.rest.extend_from_slice(&bytes[consumed..]);
-        } else if self.rest.capacity() > 0 {
-            self.rest = Vec::new();
+            rest.extend_from_slice(&bytes[consumed..]);
+        } else if rest.capacity() > 0 {
+            *rest = Vec::new();
         }
         Ok(Received::Bytes)
     }
@@ -123,21 +145,29 @@ impl Link {
     /// # Errors
     /// The connection could not be made, or is gone.
     pub fn flush(&mut self, poller: &Poller, index: usize) -> io::Result<()> {
-        let mut watch = Watch::Read;
-        if !self.out.is_empty() {
-            match (&self.stream).write(&self.out) {
-                Ok(count) if count == self.out.len() => self.out.clear(),
+        let Some(buffers) = &mut self.buffers else { return Ok(()) };
+        let out = &mut buffers.out;
+        let mut full = false;
+        if !out.is_empty() {
+            match (&self.stream).write(out) {
+                Ok(count) if count == out.len() => out.clear(),
                 Ok(count) => {
-                    self.out.drain(..count);
-                    watch = Watch::ReadAndWrite;
+                    out.drain(..count);
+                    full = true;
                 }
-                Err(error) if not_yet(&error) => watch = Watch::ReadAndWrite,
+                Err(error) if not_yet(&error) => full = true,
                 Err(error) => return Err(error),
             }
         }
-        if self.out.is_empty() && self.out.capacity() > KEPT_BYTES {
-            self.out = Vec::new();
+        if out.is_empty() && out.capacity() > KEPT_BYTES {
+            *out = Vec::new();
         }
+        let watch = match (self.watched, full) {
+            // Who does not read says nothing either, so there is nothing to wait for.
+            (Watch::Nothing, _) => Watch::Nothing,
+            (_, true) => Watch::ReadAndWrite,
+            (_, false) => Watch::Read,
+        };
         if watch != self.watched {
             poller.watch(&self.stream, index, watch)?;
             self.watched = watch;
@@ -145,10 +175,10 @@ impl Link {
         Ok(())
     }
 
-    /// Gives the output buffer back if it is empty: for links that will be idle.
+    /// Gives empty buffers back: for links that will be idle.
     pub fn slim(&mut self) {
-        if self.out.is_empty() {
-            self.out = Vec::new();
+        if self.buffers.as_ref().is_some_and(|kept| kept.out.is_empty() && kept.rest.is_empty()) {
+            self.buffers = None;
         }
     }
 }
@@ -156,35 +186,4 @@ impl Link {
 /// No room, or still connecting.
 fn not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected)
-}
-
-/// Where the `index`th connection of a machine comes from: a loopback server is reached from
-/// 127.0.0.2, 127.0.0.3 and so on, [`MAX_PER_SOURCE`] each; any other from where the kernel says.
-pub fn source_of(server: SocketAddr, index: usize) -> Option<Ipv4Addr> {
-    match server.ip() {
-        IpAddr::V4(address) if address.is_loopback() => {
-            let place = 2 + (index / MAX_PER_SOURCE) as u32;
-            Some(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) + place))
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_spread_over_the_loopback_net() {
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, 7400));
-        assert_eq!(source_of(server, 0), Some(Ipv4Addr::new(127, 0, 0, 2)));
-        assert_eq!(source_of(server, MAX_PER_SOURCE), Some(Ipv4Addr::new(127, 0, 0, 3)));
-        assert_eq!(source_of(server, 300 * MAX_PER_SOURCE), Some(Ipv4Addr::new(127, 0, 1, 46)));
-        assert_eq!(source_of(SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 7400)), 0), None);
-    }
-
-    #[test]
-    fn an_idle_link_is_small() {
-        assert!(size_of::<Link>() <= 64);
-    }
 }

@@ -5,11 +5,11 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
-use serde::Serialize;
-use std::fs;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs};
 
 /// Processor time used so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Cpu {
     /// By the whole machine, whoever used it.
     pub machine_s: f64,
@@ -30,6 +30,13 @@ impl Cpu {
             own_s: process_cpu_s(std::process::id())?,
             server_s: server_pid.map(process_cpu_s).transpose()?,
         })
+    }
+
+    /// Of two parts of one load; machine and server are measured by one of them.
+    pub fn merge(&mut self, other: Cpu) {
+        self.own_s += other.own_s;
+        self.machine_s = self.machine_s.max(other.machine_s);
+        self.server_s = self.server_s.or(other.server_s);
     }
 
     pub fn since(self, earlier: Cpu) -> Cpu {
@@ -69,6 +76,26 @@ impl Memory {
         let kernel_bytes = field("MemTotal:")?.saturating_sub(others);
         Ok(Memory { server_pss_bytes, slab_bytes: field("Slab:")?, kernel_bytes })
     }
+}
+
+/// Processor time of a process, of all its threads that run, to the nanosecond: what a kernel
+/// counts in ticks is too coarse for a server that does next to nothing.
+pub fn running_cpu_s(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+    let mut sum_ns = 0;
+    for thread in threads {
+        // A thread may end while it is looked at.
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let ns = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        sum_ns += ns.unwrap_or_default();
+    }
+    Ok(sum_ns as f64 / 1e9)
+}
+
+/// Resident memory of a process: quick to ask for, unlike its proportional set size.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    field_kib(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
 /// User and system time of a process, of all its threads, those that ended too.
@@ -165,7 +192,25 @@ pub struct Machine {
     pub processor: String,
     pub cores: usize,
     pub memory_bytes: u64,
+    /// Settings of the kernel that decide about connections.
+    pub sysctls: BTreeMap<String, String>,
 }
+
+/// Those that matter for many connections.
+const SYSCTLS: [&str; 12] = [
+    "fs.file-max",
+    "fs.nr_open",
+    "net.core.netdev_max_backlog",
+    "net.core.somaxconn",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_mem",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "vm.overcommit_memory",
+];
 
 impl Machine {
     pub fn this() -> Result<Machine> {
@@ -176,8 +221,18 @@ impl Machine {
             processor: processor.unwrap_or("unknown").trim_start_matches(['\t', ' ', ':']).into(),
             cores: cores()?.len(),
             memory_bytes: field_kib("/proc/meminfo", "MemTotal:")?,
+            sysctls: SYSCTLS
+                .iter()
+                .filter_map(|name| Some((name.to_string(), sysctl(name)?)))
+                .collect(),
         })
     }
+}
+
+/// None: this kernel has no such setting.
+fn sysctl(name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
+    Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub struct Poller {
 pub enum Watch {
     Read,
     ReadAndWrite,
+    Nothing,
 }
 
 /// A descriptor that is ready.
@@ -37,6 +38,7 @@ pub struct Ready {
 impl Watch {
     fn flags(self) -> epoll::EventFlags {
         match self {
+            Watch::Nothing => epoll::EventFlags::empty(),
             Watch::Read => epoll::EventFlags::IN,
             Watch::ReadAndWrite => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         }

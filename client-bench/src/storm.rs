@@ -9,6 +9,7 @@ use crate::{
     machine::{self, Cpu},
     operator::Operator,
     report::{Report, line},
+    sources::Sources,
     users::Users,
 };
 use anyhow::{Result, ensure};
@@ -43,7 +44,7 @@ pub fn run<D: Dialect>(
 ) -> Result<(Storm, D)> {
     let limit = machine::raise_file_limit()?.saturating_sub(RESERVE);
     ensure!(connections > 0 && connections <= limit, "1 to {limit} connections at once");
-    let mut crowd = Crowd::new(dialect, server, 0)?;
+    let mut crowd = Crowd::new(dialect, server, Sources::default())?;
     let (mut waves, mut spent_ns, mut cpu) = (0, 0, (0.0, None));
     while spent_ns < ns(measured) {
         let (begun, begun_ns) = (Cpu::now(server_pid)?, crowd.clock.now_ns());
@@ -74,7 +75,7 @@ pub fn run_logins(target: &Target, connections: usize, measured: Duration) -> Re
     // Both ends of a pair, though nobody writes.
     users.ensure(connections.next_multiple_of(2), &mut operator)?;
     let heartbeat_s = (limits::MIN_HEARTBEAT_S, limits::MAX_HEARTBEAT_S);
-    let dialect = Starling::new(std::mem::take(&mut users.list), Class::Durable, heartbeat_s);
+    let dialect = Starling::new(std::mem::take(&mut users.list), 0, Class::Durable, heartbeat_s);
     let (storm, dialect) = run(dialect, target.server, target.server_pid, connections, measured)?;
     users.list = dialect.users;
     users.save()?;

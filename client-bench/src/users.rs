@@ -1,28 +1,19 @@
 //! The users a load logs in as. A file keeps them between runs, with all that a device must
 //! remember: without its cursor a device would be sent its whole past at every run.
 
-use crate::{hex, operator::Operator};
+use crate::{hex, operator::Operator, roster::Roster};
 use anyhow::{Context, Result, bail};
 use starling_codec::{Epoch, EpochTag, Place, limits};
 use std::{
     fmt::Write as _,
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 const HEADER: &str = "starling-bench users 1";
-
-/// A user with one device, and what the device remembers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    pub user: u32,
-    pub device: u32,
-    pub token: Box<[u8]>,
-    pub cursor: Place,
-    /// Of the last WELCOME.
-    pub epoch: Epoch,
-    pub tag: EpochTag,
-}
 
 /// All users of a load, and where they are kept.
 #[derive(Debug)]
@@ -30,7 +21,9 @@ pub struct Users {
     path: Option<PathBuf>,
     /// Begins the names of these users, so that files do not get in each other's way.
     prefix: String,
-    pub list: Vec<User>,
+    pub list: Roster,
+    /// Held as long as these users are used.
+    _lock: Option<fs::File>,
 }
 
 impl Users {
@@ -42,7 +35,8 @@ impl Users {
         let fresh = || Users {
             path: path.map(Path::to_owned),
             prefix: format!("bench-{:08x}", rand::random::<u32>()),
-            list: Vec::new(),
+            list: Roster::default(),
+            _lock: None,
         };
         let Some(path) = path.filter(|path| path.exists()) else { return Ok(fresh()) };
         let text =
@@ -50,6 +44,21 @@ impl Users {
         let parsed =
             parse(&text).with_context(|| format!("{} is no users file", path.display()))?;
         Ok(Users { prefix: parsed.0, list: parsed.1, ..fresh() })
+    }
+
+    /// The users of a file; without one, those of earlier runs on the same server, which its
+    /// operator's key names. Another run that uses them just now keeps them to itself.
+    pub fn open_or_cached(path: Option<&Path>, operator_key: &Path) -> Result<Users> {
+        if path.is_some() {
+            return Users::open(path);
+        }
+        let Some((cached, lock)) = cache(operator_key) else { return Users::open(None) };
+        // A cache that cannot be read is made anew.
+        let users = Users::open(Some(&cached)).or_else(|_| {
+            let _ = fs::remove_file(&cached);
+            Users::open(Some(&cached))
+        })?;
+        Ok(Users { _lock: Some(lock), ..users })
     }
 
     /// Makes the users that are missing to have `count`.
@@ -68,66 +77,92 @@ impl Users {
             if made.len() != end - start {
                 bail!("the server made {} users instead of {}", made.len(), end - start);
             }
-            self.list.extend(made.into_iter().map(|made| User {
-                user: made.user,
-                device: made.device,
-                token: made.token.to_vec().into(),
-                cursor: Place::START,
-                epoch: Epoch(0),
-                tag: EpochTag(0),
-            }));
+            for made in made {
+                let fresh = (Epoch(0), EpochTag(0));
+                self.list.push((made.user, made.device), &made.token, Place::START, fresh);
+            }
         }
         self.save()
     }
 
     /// Some users, to be kept in a file of their own.
-    pub fn part(path: &Path, list: Vec<User>) -> Users {
-        Users { path: Some(path.to_owned()), prefix: String::new(), list }
+    pub fn part(path: &Path, list: Roster) -> Users {
+        Users { path: Some(path.to_owned()), prefix: String::new(), list, _lock: None }
     }
 
     /// Writes the file, if there is one: wholly or not at all.
     pub fn save(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let beside = path.with_extension("new");
-        fs::write(&beside, self.render())
+        // Tokens are as good as passwords.
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options
+            .open(&beside)
+            .and_then(|mut file| file.write_all(self.render().as_bytes()))
             .and_then(|()| fs::rename(&beside, path))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn render(&self) -> String {
-        let mut text = format!("{HEADER} {}\n", self.prefix);
-        for user in &self.list {
-            let User { user, device, token, cursor, epoch, tag } = user;
-            let token = hex::encode(token);
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "{user} {device} {token} {} {} {} {}",
-                cursor.seq, cursor.epoch.0, epoch.0, tag.0
-            );
-        }
-        text
+        format!("{HEADER} {}\n{}", self.prefix, render_roster(&self.list))
     }
 }
 
-fn parse(text: &str) -> Option<(String, Vec<User>)> {
-    let mut lines = text.lines();
-    let prefix = lines.next()?.strip_prefix(HEADER)?.trim().to_owned();
-    let users = lines.map(|line| {
+/// A line for each user.
+pub fn render_roster(roster: &Roster) -> String {
+    let mut text = String::new();
+    for user in &roster.users {
+        let (cursor, (epoch, tag)) = (user.cursor(), roster.last(user));
+        let token = hex::encode(roster.token(user));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} {} {token} {} {} {} {}",
+            user.user, user.device, cursor.seq, cursor.epoch.0, epoch.0, tag.0
+        );
+    }
+    text
+}
+
+/// Where the users of a server are kept between runs, and the lock on them; none if there is no
+/// such place, or another run has it.
+fn cache(operator_key: &Path) -> Option<(PathBuf, fs::File)> {
+    let key = fs::read_to_string(operator_key).ok()?;
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    let directory = home.join("starling-bench");
+    fs::create_dir_all(&directory).ok()?;
+    let mut hasher = DefaultHasher::new();
+    key.trim().hash(&mut hasher);
+    let path = directory.join(format!("users-{:016x}", hasher.finish()));
+    let lock = fs::File::create(path.with_extension("lock")).ok()?;
+    lock.try_lock().ok()?;
+    Some((path, lock))
+}
+
+fn parse(text: &str) -> Option<(String, Roster)> {
+    let (first, rest) = text.split_once('\n')?;
+    let prefix = first.strip_prefix(HEADER)?.trim().to_owned();
+    Some((prefix, parse_roster(rest)?))
+}
+
+/// What [`render_roster`] wrote.
+pub fn parse_roster(rest: &str) -> Option<Roster> {
+    let mut roster = Roster::with_room(rest.lines().count());
+    for line in rest.lines() {
         let mut words = line.split(' ');
-        Some(User {
-            user: words.next()?.parse().ok()?,
-            device: words.next()?.parse().ok()?,
-            token: hex::decode(words.next()?)?.into(),
-            cursor: {
-                let seq = words.next()?.parse().ok()?;
-                Place::new(seq, Epoch(words.next()?.parse().ok()?))
-            },
-            epoch: Epoch(words.next()?.parse().ok()?),
-            tag: EpochTag(words.next()?.parse().ok()?),
-        })
-    });
-    Some((prefix, users.collect::<Option<_>>()?))
+        let user = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let token = hex::decode(words.next()?)?;
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let cursor = Place::new(number()?, Epoch(u32::try_from(number()?).ok()?));
+        let last = (Epoch(u32::try_from(number()?).ok()?), EpochTag(number()?));
+        if token.len() > limits::MAX_TOKEN_BYTES {
+            return None;
+        }
+        roster.push(user, &token, cursor, last);
+    }
+    Some(roster)
 }
 
 #[cfg(test)]
@@ -139,26 +174,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
         let mut users = Users::open(Some(&path)).unwrap();
-        assert!(users.list.is_empty());
-        users.list = (1..=3)
-            .map(|number| User {
-                user: number,
-                device: 1,
-                token: vec![number as u8; 40].into(),
-                cursor: Place::new(u64::from(number) * 1_000, Epoch(2)),
-                epoch: Epoch(3),
-                tag: EpochTag(u64::MAX),
-            })
-            .collect();
+        assert_eq!(users.list.len(), 0);
+        for number in 1..=3u32 {
+            let cursor = Place::new(u64::from(number) * 1_000, Epoch(2));
+            let last = (Epoch(number), EpochTag(u64::MAX));
+            users.list.push((number, 1), &[number as u8; 40], cursor, last);
+        }
         users.save().unwrap();
         let again = Users::open(Some(&path)).unwrap();
-        assert_eq!((again.prefix, again.list), (users.prefix, users.list));
+        assert_eq!((again.render(), again.list.len()), (users.render(), 3));
+        assert_eq!(again.list.users[2].cursor(), Place::new(3_000, Epoch(2)));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "users", "starling-bench users 1 p\n1 2", "starling-bench users 2 p\n"] {
-            assert_eq!(parse(text), None, "{text:?}");
+        for text in ["", "users\n", "starling-bench users 1 p\n1 2", "starling-bench users 2 p\n"] {
+            assert!(parse(text).is_none(), "{text:?}");
         }
     }
 }

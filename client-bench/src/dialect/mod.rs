@@ -26,8 +26,8 @@ pub enum Side {
 pub trait Ear {
     /// The connection may be used.
     fn ready(&mut self);
-    /// The server answers for message `sequence` of the pair.
-    fn acknowledged(&mut self, sequence: u64);
+    /// The server answers for message `sequence` of the pair: it is on disk if `durable`.
+    fn acknowledged(&mut self, sequence: u64, durable: bool);
     /// A message came.
     fn delivered(&mut self, payload: &[u8]);
     /// The server cannot take message `sequence`, or any later one, just now.
@@ -41,8 +41,9 @@ pub trait Dialect {
     /// What one connection remembers.
     type Peer;
 
-    /// Begins a connection. What is appended goes out once it is connected.
-    fn open(&mut self, pair: usize, side: Side, out: &mut Vec<u8>) -> Self::Peer;
+    /// Begins a connection. What is appended goes out once it is connected. One that comes back
+    /// `again` in a run hears what it missed; another one, only what is new.
+    fn open(&mut self, pair: usize, side: Side, again: bool, out: &mut Vec<u8>) -> Self::Peer;
 
     /// Appends message `sequence`. A message that was put off is given again, the same.
     fn send(
@@ -69,7 +70,4 @@ pub trait Dialect {
 
     /// Called some times a second: what a connection says unasked.
     fn tick(&mut self, _peer: &mut Self::Peer, _now_ms: u64, _out: &mut Vec<u8>) {}
-
-    /// All is over; `peer` will not be asked again.
-    fn close(&mut self, _pair: usize, _side: Side, _peer: &Self::Peer) {}
 }

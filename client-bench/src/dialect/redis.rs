@@ -65,7 +65,7 @@ fn append_command(out: &mut Vec<u8>, words: &[&[u8]]) {
 impl Dialect for Redis {
     type Peer = RedisPeer;
 
-    fn open(&mut self, pair: usize, side: Side, out: &mut Vec<u8>) -> RedisPeer {
+    fn open(&mut self, pair: usize, side: Side, _again: bool, out: &mut Vec<u8>) -> RedisPeer {
         append_command(out, &[b"PING"]);
         if side == Side::Receiver {
             self.ask(pair, b"0", out);
@@ -100,7 +100,7 @@ impl Dialect for Redis {
             match (reply.first(), peer.side) {
                 (Some(b'+'), _) => ear.ready(),
                 (Some(b'$'), Side::Sender) => {
-                    ear.acknowledged(peer.acknowledged);
+                    ear.acknowledged(peer.acknowledged, true);
                     peer.acknowledged += 1;
                 }
                 (Some(b'*'), Side::Receiver) => {
@@ -195,7 +195,7 @@ mod tests {
 
     impl Ear for Heard {
         fn ready(&mut self) {}
-        fn acknowledged(&mut self, _: u64) {}
+        fn acknowledged(&mut self, _: u64, _: bool) {}
         fn delivered(&mut self, payload: &[u8]) {
             self.0.push(payload.to_vec());
         }
@@ -210,7 +210,7 @@ mod tests {
             *2\r\n$3\r\n5-2\r\n*2\r\n$1\r\np\r\n$3\r\nabc\r\n";
         let mut redis = Redis::new(1);
         for end in 0..=reply.len() {
-            let mut peer = redis.open(0, Side::Receiver, &mut Vec::new());
+            let mut peer = redis.open(0, Side::Receiver, false, &mut Vec::new());
             let (mut heard, mut out) = (Heard::default(), Vec::new());
             let consumed = redis.read(&mut peer, &reply[..end], &mut out, &mut heard).unwrap();
             if end < reply.len() {

@@ -15,7 +15,10 @@ pub const WIRE_OVERHEAD_BYTES: usize = 44;
 
 /// Speaks to a relay. A connection's number is its name: the first frame of each has no bytes.
 #[derive(Debug, Default)]
-pub struct Relay;
+pub struct Relay {
+    /// The name of connection 0, where several loads share a relay.
+    pub first: usize,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -33,8 +36,8 @@ pub fn append_header(out: &mut Vec<u8>, destination: u32, bytes: usize) {
 impl Dialect for Relay {
     type Peer = RelayPeer;
 
-    fn open(&mut self, pair: usize, side: Side, out: &mut Vec<u8>) -> RelayPeer {
-        let name = 2 * pair + usize::from(side == Side::Receiver);
+    fn open(&mut self, pair: usize, side: Side, _again: bool, out: &mut Vec<u8>) -> RelayPeer {
+        let name = self.first + 2 * pair + usize::from(side == Side::Receiver);
         append_header(out, name as u32, 0);
         RelayPeer { acknowledged: 0, ready: false }
     }
@@ -49,7 +52,8 @@ impl Dialect for Relay {
         out: &mut Vec<u8>,
     ) {
         let padding = WIRE_OVERHEAD_BYTES - HEADER_BYTES;
-        append_header(out, 2 * pair as u32 + 1, padding + payload.len());
+        let receiver = self.first + 2 * pair + 1;
+        append_header(out, receiver as u32, padding + payload.len());
         out.extend_from_slice(&[0; WIRE_OVERHEAD_BYTES - HEADER_BYTES]);
         out.extend_from_slice(payload);
     }
@@ -69,7 +73,7 @@ impl Dialect for Relay {
             match (frame.get(WIRE_OVERHEAD_BYTES - 4..), peer.ready) {
                 (Some(payload), _) => ear.delivered(payload),
                 (None, true) => {
-                    ear.acknowledged(peer.acknowledged);
+                    ear.acknowledged(peer.acknowledged, false);
                     peer.acknowledged += 1;
                 }
                 (None, false) => {

@@ -4,7 +4,7 @@
 use super::{Dialect, Ear, Side, varint, view};
 use crate::{
     operator::{error_name, opening},
-    users::User,
+    roster::Roster,
 };
 use anyhow::{Result, bail};
 use starling_codec::{
@@ -12,17 +12,28 @@ use starling_codec::{
     append_ping, append_pong, decode_frame, limits, wire,
 };
 
+/// What a device may be sent before it says that it has it: as the client of this repository.
+const WINDOW_EVENTS: u32 = 1_024;
+const WINDOW_BYTES: u32 = 256 * 1024;
+
 /// The durability that messages ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Class {
     Buffered,
     Durable,
+    /// Every other message of a pair is durable.
+    Mixed,
 }
 
 /// Speaks to a Starling server; connection `side` of pair `p` is user `2p + side`.
 pub struct Starling {
-    pub users: Vec<User>,
-    class: wire::Class,
+    pub users: Roster,
+    /// Users below it write or are written to; the others are mostly idle.
+    talkers: usize,
+    class: Class,
     connect_no: u64,
     heartbeat_s: (u32, u32),
     /// Heartbeats sent.
@@ -31,11 +42,32 @@ pub struct Starling {
     body: Vec<u8>,
 }
 
-/// One session.
+/// One session. What its device must remember stands in the roster, and stays there.
 pub struct StarlingPeer {
-    cursor: Place,
-    /// The seq the server was last told as cursor.
-    told_seq: u64,
+    /// Place of its user in the roster.
+    user: u32,
+    /// When this side last said something, and last told its cursor, in milliseconds, as far as
+    /// ticks know.
+    said_ms: u32,
+    told_ms: u32,
+    heartbeat_s: u16,
+    /// Events since the server was last told the cursor.
+    untold: u16,
+    said: bool,
+    welcome: bool,
+    ready: bool,
+    beaten: bool,
+    /// It came back in this run: what it missed counts.
+    again: bool,
+    /// None for an idle one.
+    talk: Option<Box<Talk>>,
+}
+
+const _: () = assert!(size_of::<StarlingPeer>() <= 32);
+
+/// What a session needs until it is ready, and one that talks for longer.
+#[derive(Default)]
+struct Talk {
     /// Ready when the cursor is here: the inbox head of WELCOME.
     head_seq: u64,
     /// The number of message 0.
@@ -45,78 +77,52 @@ pub struct StarlingPeer {
     answered: u64,
     /// The conversation of the last message seen, and its seq there.
     last_message: (u64, u64),
-    epoch: Epoch,
-    tag: EpochTag,
-    own: u32,
     /// The user written to.
     to: u32,
-    heartbeat_ms: u32,
-    /// When this side last said something, and last told its cursor, as far as ticks know.
-    said_ms: u64,
-    told_ms: u64,
-    said: bool,
-    welcome: bool,
-    ready: bool,
-    beaten: bool,
 }
 
 impl Starling {
-    /// `heartbeat_s` is the range that HELLO names.
-    pub fn new(users: Vec<User>, class: Class, heartbeat_s: (u32, u32)) -> Starling {
+    /// `heartbeat_s` is the range that HELLO names; the first `talkers` users do more than wait.
+    pub fn new(users: Roster, talkers: usize, class: Class, heartbeat_s: (u32, u32)) -> Starling {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Starling {
-            users,
-            class: match class {
-                Class::Buffered => wire::Class::Buffered,
-                Class::Durable => wire::Class::Durable,
-            },
-            connect_no: now.as_millis() as u64,
-            heartbeat_s,
-            beats: 0,
-            body: Vec::new(),
-        }
+        let connect_no = now.as_millis() as u64;
+        Starling { users, talkers, class, connect_no, heartbeat_s, beats: 0, body: Vec::new() }
     }
 
     /// Begins a session of the user at `index`, who writes to user `to`.
-    fn hello(&mut self, index: usize, to: u32, out: &mut Vec<u8>) -> StarlingPeer {
+    fn hello(&mut self, index: usize, to: u32, again: bool, out: &mut Vec<u8>) -> StarlingPeer {
         // It rises, so that a server which still believes in a connection that was cut lets go.
         self.connect_no += 1;
-        let user = &self.users[index];
+        let user = &self.users.users[index];
+        let (cursor, last) = (user.cursor(), self.users.last(user));
         let hello = wire::Hello {
             opening: Some(opening()),
-            token: user.token.to_vec().into(),
+            token: self.users.token(user).to_vec().into(),
             connect_no: self.connect_no,
-            cursor: Some(user.cursor.into()),
-            highest: Some(user.cursor.into()),
-            last_epoch: user.epoch.0,
-            last_tag: user.tag.0,
+            cursor: Some(cursor.into()),
+            highest: Some(cursor.into()),
+            last_epoch: last.0.0,
+            last_tag: last.1.0,
             app_state: wire::AppState::Foreground.into(),
             heartbeat_min_s: self.heartbeat_s.0,
             heartbeat_max_s: self.heartbeat_s.1,
-            window_events: limits::MAX_WINDOW_EVENTS,
-            window_bytes: limits::MAX_WINDOW_BYTES,
+            window_events: WINDOW_EVENTS,
+            window_bytes: WINDOW_BYTES,
             trace_id: 0,
         };
         append_frame(out, Kind::Hello, &hello);
         StarlingPeer {
-            cursor: user.cursor,
-            told_seq: user.cursor.seq,
-            head_seq: 0,
-            first_no: 0,
-            oldest: 0,
-            answered: 0,
-            last_message: (0, 0),
-            epoch: user.epoch,
-            tag: user.tag,
-            own: user.user,
-            to,
-            heartbeat_ms: 0,
+            user: index as u32,
             said_ms: 0,
             told_ms: 0,
+            heartbeat_s: 0,
+            untold: 0,
             said: true,
             welcome: false,
             ready: false,
             beaten: false,
+            again,
+            talk: Some(Box::new(Talk { to, ..Talk::default() })),
         }
     }
 
@@ -130,121 +136,131 @@ impl Starling {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) {
-        peer.to = self.users[index].user;
+        let to = self.users.users[index].user;
+        peer.talk.get_or_insert_default().to = to;
         self.send(peer, 0, sequence, nonce, payload, out);
     }
-}
 
-impl StarlingPeer {
-    /// Whether a heartbeat of this session was answered.
-    pub fn has_beaten(&self) -> bool {
-        self.beaten
+    fn cursor(&self, peer: &StarlingPeer) -> Place {
+        self.users.users[peer.user as usize].cursor()
     }
 
-    /// Messages below this one have their answer.
-    pub fn oldest(&self) -> u64 {
-        self.oldest
-    }
-
-    fn welcomed(&mut self, welcome: &wire::Welcome, ear: &mut impl Ear) {
-        self.welcome = true;
-        self.epoch = Epoch(welcome.epoch);
-        self.tag = EpochTag(welcome.tag);
+    fn welcomed(&mut self, peer: &mut StarlingPeer, welcome: &wire::Welcome, ear: &mut impl Ear) {
+        let index = peer.user as usize;
+        self.users.welcomed(index, (Epoch(welcome.epoch), EpochTag(welcome.tag)));
+        let user = &mut self.users.users[index];
         if welcome.reset {
-            self.cursor = Place::START;
+            user.set_cursor(Place::START);
         } else if let Some(rewind) = welcome.rewind {
-            self.cursor = self.cursor.min(rewind.into());
+            user.set_cursor(user.cursor().min(rewind.into()));
         }
-        self.told_seq = self.cursor.seq;
-        self.head_seq = welcome.head.unwrap_or_default().seq;
-        self.first_no = welcome.window.unwrap_or_default().highest + 1;
-        self.heartbeat_ms = welcome.heartbeat_s * 1_000;
-        self.settle(ear);
+        peer.welcome = true;
+        // The protocol's range fits.
+        peer.heartbeat_s = welcome.heartbeat_s.min(u16::MAX.into()) as u16;
+        let talk = peer.talk.get_or_insert_default();
+        talk.head_seq = welcome.head.unwrap_or_default().seq;
+        talk.first_no = welcome.window.unwrap_or_default().highest + 1;
+        self.settle(peer, ear);
     }
 
     /// Caught up for the first time?
-    fn settle(&mut self, ear: &mut impl Ear) {
-        if self.welcome && !self.ready && self.cursor.seq >= self.head_seq {
-            self.ready = true;
+    fn settle(&mut self, peer: &mut StarlingPeer, ear: &mut impl Ear) {
+        if peer.ready || !peer.welcome {
+            return;
+        }
+        let head_seq = peer.talk.as_ref().map_or(0, |talk| talk.head_seq);
+        if self.cursor(peer).seq >= head_seq {
+            peer.ready = true;
+            if peer.user as usize >= self.talkers {
+                peer.talk = None;
+            }
             ear.ready();
         }
     }
 
     /// The rule: what is known is dropped, what joins on is applied, anything else is a gap.
-    fn event(&mut self, event: view::Event<'_>, out: &mut Vec<u8>, ear: &mut impl Ear) {
-        if event.seq <= self.cursor.seq {
+    fn event(
+        &mut self,
+        peer: &mut StarlingPeer,
+        event: view::Event<'_>,
+        out: &mut Vec<u8>,
+        ear: &mut impl Ear,
+    ) {
+        let user = &mut self.users.users[peer.user as usize];
+        let cursor = user.cursor();
+        if event.seq <= cursor.seq {
             return;
         }
         let prev = if event.prev == 0 { event.seq - 1 } else { event.prev };
-        if prev != self.cursor.seq {
+        if prev != cursor.seq {
             ear.gap();
-            append_frame(out, Kind::Sync, &wire::Sync { after: Some(self.cursor.into()) });
+            append_frame(out, Kind::Sync, &wire::Sync { after: Some(cursor.into()) });
             return;
         }
-        self.cursor = Place::new(event.seq, Epoch(event.epoch));
+        user.set_cursor(Place::new(event.seq, Epoch(event.epoch)));
+        peer.untold = peer.untold.saturating_add(1);
         let Some(message) = event.message else { return };
-        if self.ready {
-            let (conversation, seq) = self.last_message;
+        if !peer.ready && !peer.again {
+            return;
+        }
+        if let Some(talk) = &mut peer.talk {
+            let (conversation, seq) = talk.last_message;
             if message.conversation == conversation && message.seq != seq + 1 {
                 ear.gap();
             }
-            self.last_message = (message.conversation, message.seq);
-            // Own messages come too, as every device of their sender must have them.
-            if message.sender != self.own {
-                ear.delivered(view::opaque(message.content));
-            }
+            talk.last_message = (message.conversation, message.seq);
+        }
+        // Own messages come too, as every device of their sender must have them.
+        if message.sender != user.user {
+            ear.delivered(view::opaque(message.content));
         }
     }
 
-    fn answer(&mut self, sequence: u64) {
-        let Some(above) = sequence.checked_sub(self.oldest).filter(|above| *above < 64) else {
-            return;
-        };
-        self.answered |= 1 << above;
-        let done = self.answered.trailing_ones();
-        self.oldest += u64::from(done);
-        self.answered = self.answered.checked_shr(done).unwrap_or(0);
+    fn tell_cursor(&self, peer: &mut StarlingPeer, out: &mut Vec<u8>) {
+        append_frame(out, Kind::Ack, &wire::Ack { cursor: Some(self.cursor(peer).into()) });
+        peer.untold = 0;
+        peer.said = true;
     }
 
-    fn tell_cursor(&mut self, out: &mut Vec<u8>) {
-        append_frame(out, Kind::Ack, &wire::Ack { cursor: Some(self.cursor.into()) });
-        self.told_seq = self.cursor.seq;
-        self.said = true;
-    }
-
-    fn frame(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>, ear: &mut impl Ear) -> Result<()> {
+    fn frame(
+        &mut self,
+        peer: &mut StarlingPeer,
+        frame: &Frame<'_>,
+        out: &mut Vec<u8>,
+        ear: &mut impl Ear,
+    ) -> Result<()> {
         match frame.kind {
             Kind::Events => {
-                let read = view::events(frame.body, |event| self.event(event, out, ear));
+                let read = view::events(frame.body, |event| self.event(peer, event, out, ear));
                 if read.is_none() {
                     bail!("the server sent an EVENTS that is none");
                 }
-                self.settle(ear);
+                self.settle(peer, ear);
             }
             Kind::SendAck => {
                 let Some(ack) = view::SendAck::read(frame.body) else {
                     bail!("the server sent a SEND_ACK that is none");
                 };
-                let Some(sequence) = ack.send_no.checked_sub(self.first_no) else {
+                let Some(sequence) = peer.sequence_of(ack.send_no) else {
                     bail!("the server acknowledged {}, which was never sent", ack.send_no);
                 };
-                self.answer(sequence);
-                ear.acknowledged(sequence);
+                peer.answer(sequence);
+                ear.acknowledged(sequence, ack.class == wire::Class::Durable as u64);
             }
             Kind::SendRefused => {
                 let refused: wire::SendRefused = frame.body()?;
                 let retryable =
                     ErrorCode::from_number(refused.code).is_some_and(ErrorCode::retryable);
-                match refused.send_no.checked_sub(self.first_no) {
+                match peer.sequence_of(refused.send_no) {
                     Some(sequence) if retryable => {
                         ear.put_off(sequence, refused.retry_after_ms.into());
                     }
                     _ => bail!("the server refused a message: {}", error_name(refused.code)),
                 }
             }
-            Kind::Welcome => self.welcomed(&frame.body()?, ear),
+            Kind::Welcome => self.welcomed(peer, &frame.body()?, ear),
             Kind::Ping => append_pong(out),
-            Kind::Pong => self.beaten = true,
+            Kind::Pong => peer.beaten = true,
             Kind::Close => {
                 bail!("the server closed: {}", error_name(frame.body::<wire::Close>()?.code))
             }
@@ -258,17 +274,44 @@ impl StarlingPeer {
     }
 }
 
+impl StarlingPeer {
+    /// Whether a heartbeat of this session was answered.
+    pub fn has_beaten(&self) -> bool {
+        self.beaten
+    }
+
+    /// Messages below this one have their answer.
+    pub fn oldest(&self) -> u64 {
+        self.talk.as_ref().map_or(0, |talk| talk.oldest)
+    }
+
+    fn sequence_of(&self, send_no: u64) -> Option<u64> {
+        send_no.checked_sub(self.talk.as_ref()?.first_no)
+    }
+
+    fn answer(&mut self, sequence: u64) {
+        let Some(talk) = &mut self.talk else { return };
+        let Some(above) = sequence.checked_sub(talk.oldest).filter(|above| *above < 64) else {
+            return;
+        };
+        talk.answered |= 1 << above;
+        let done = talk.answered.trailing_ones();
+        talk.oldest += u64::from(done);
+        talk.answered = talk.answered.checked_shr(done).unwrap_or(0);
+    }
+}
+
 impl Dialect for Starling {
     type Peer = StarlingPeer;
 
-    fn open(&mut self, pair: usize, side: Side, out: &mut Vec<u8>) -> StarlingPeer {
+    fn open(&mut self, pair: usize, side: Side, again: bool, out: &mut Vec<u8>) -> StarlingPeer {
         let (own, other) = match side {
             Side::Sender => (2 * pair, 2 * pair + 1),
             Side::Receiver => (2 * pair + 1, 2 * pair),
         };
         // The last of an odd number of users writes to nobody.
-        let to = self.users.get(other).map_or(0, |user| user.user);
-        self.hello(own, to, out)
+        let to = self.users.users.get(other).map_or(0, |user| user.user);
+        self.hello(own, to, again, out)
     }
 
     fn send(
@@ -280,17 +323,23 @@ impl Dialect for Starling {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) {
+        let talk = peer.talk.get_or_insert_default();
+        let durable = match self.class {
+            Class::Durable => true,
+            Class::Buffered => false,
+            Class::Mixed => sequence.is_multiple_of(2),
+        };
         let body = &mut self.body;
         body.clear();
         let mut number = |field: u8, value: u64| {
             body.push(field << 3);
             varint::append(body, value);
         };
-        number(1, peer.first_no + sequence);
-        number(3, peer.first_no + peer.oldest);
-        number(4, peer.to.into());
-        if self.class != wire::Class::Durable {
-            number(6, self.class as u64);
+        number(1, talk.first_no + sequence);
+        number(3, talk.first_no + talk.oldest);
+        number(4, talk.to.into());
+        if !durable {
+            number(6, wire::Class::Buffered as u64);
         }
         body.push(2 << 3 | 1);
         body.extend_from_slice(&nonce.to_le_bytes());
@@ -321,13 +370,13 @@ impl Dialect for Starling {
                 Decoded::Frame(raw) => {
                     consumed += raw.size;
                     if let Some(frame) = raw.known()? {
-                        peer.frame(&frame, out, ear)?;
+                        self.frame(peer, &frame, out, ear)?;
                     }
                 }
             }
         }
-        if peer.cursor.seq - peer.told_seq >= limits::ACK_EVERY_EVENTS {
-            peer.tell_cursor(out);
+        if u64::from(peer.untold) >= limits::ACK_EVERY_EVENTS {
+            self.tell_cursor(peer, out);
         }
         Ok(consumed)
     }
@@ -336,25 +385,22 @@ impl Dialect for Starling {
         if !peer.welcome {
             return;
         }
-        if peer.cursor.seq == peer.told_seq {
+        // Seven weeks from when the process began to measure.
+        let now_ms = now_ms as u32;
+        if peer.untold == 0 {
             peer.told_ms = now_ms;
-        } else if now_ms >= peer.told_ms + limits::ACK_EVERY_MS / 2 {
-            peer.tell_cursor(out);
+        } else if now_ms >= peer.told_ms + limits::ACK_EVERY_MS as u32 / 2 {
+            self.tell_cursor(peer, out);
             peer.told_ms = now_ms;
         }
         if peer.said {
             peer.said = false;
             peer.said_ms = now_ms;
-        } else if now_ms >= peer.said_ms + u64::from(peer.heartbeat_ms) {
+        } else if now_ms >= peer.said_ms + 1_000 * u32::from(peer.heartbeat_s) {
             append_ping(out);
             self.beats += 1;
             peer.said_ms = now_ms;
         }
-    }
-
-    fn close(&mut self, pair: usize, side: Side, peer: &StarlingPeer) {
-        let user = &mut self.users[2 * pair + usize::from(side == Side::Receiver)];
-        (user.cursor, user.epoch, user.tag) = (peer.cursor, peer.epoch, peer.tag);
     }
 }
 
@@ -375,7 +421,7 @@ mod tests {
         fn ready(&mut self) {
             self.ready += 1;
         }
-        fn acknowledged(&mut self, sequence: u64) {
+        fn acknowledged(&mut self, sequence: u64, _durable: bool) {
             self.acknowledged.push(sequence);
         }
         fn delivered(&mut self, payload: &[u8]) {
@@ -390,15 +436,12 @@ mod tests {
     }
 
     fn dialect() -> Starling {
-        let user = |user| User {
-            user,
-            device: 1,
-            token: [7; 50].into(),
-            cursor: Place::new(10, Epoch(1)),
-            epoch: Epoch(1),
-            tag: EpochTag(5),
-        };
-        Starling::new(vec![user(1), user(2)], Class::Buffered, (20, 60))
+        let mut users = Roster::with_room(2);
+        for user in [1, 2] {
+            let cursor = Place::new(10, Epoch(1));
+            users.push((user, 1), &[7; 50], cursor, (Epoch(1), EpochTag(5)));
+        }
+        Starling::new(users, 2, Class::Buffered, (20, 60))
     }
 
     fn frames(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
@@ -440,11 +483,11 @@ mod tests {
     fn a_send_is_what_the_generated_type_reads() {
         let mut dialect = dialect();
         let mut out = Vec::new();
-        let mut peer = dialect.open(0, Side::Sender, &mut out);
+        let mut peer = dialect.open(0, Side::Sender, false, &mut out);
         let hello = frames(&out);
         assert_eq!(hello[0].0, Kind::Hello as u8);
         let mut heard = Heard::default();
-        peer.welcomed(&welcome(10), &mut heard);
+        dialect.welcomed(&mut peer, &welcome(10), &mut heard);
         assert_eq!(heard.ready, 1);
         out.clear();
         dialect.send(&mut peer, 0, 2, 99, &[5; 200], &mut out);
@@ -460,7 +503,7 @@ mod tests {
     #[test]
     fn a_receiver_applies_drops_and_asks() {
         let mut dialect = dialect();
-        let mut peer = dialect.open(0, Side::Receiver, &mut Vec::new());
+        let mut peer = dialect.open(0, Side::Receiver, false, &mut Vec::new());
         let (mut heard, mut input, mut out) = (Heard::default(), Vec::new(), Vec::new());
         append_frame(&mut input, Kind::Welcome, &welcome(11));
         let old = wire::Events { events: vec![event(11, 0, b"old")], head: 0 };
@@ -473,16 +516,16 @@ mod tests {
         let consumed = dialect.read(&mut peer, &input, &mut out, &mut heard).unwrap();
         assert_eq!((consumed, heard.ready, heard.gaps), (input.len(), 1, 1));
         assert_eq!(heard.delivered, [b"a"]);
-        assert_eq!(peer.cursor.seq, 12);
+        assert_eq!(dialect.cursor(&peer).seq, 12);
         assert_eq!(frames(&out)[0].0, Kind::Sync as u8);
     }
 
     #[test]
     fn the_cursor_is_told_after_32_events_or_a_while() {
         let mut dialect = dialect();
-        let mut peer = dialect.open(0, Side::Receiver, &mut Vec::new());
+        let mut peer = dialect.open(0, Side::Receiver, false, &mut Vec::new());
         let (mut heard, mut out) = (Heard::default(), Vec::new());
-        peer.welcomed(&welcome(10), &mut heard);
+        dialect.welcomed(&mut peer, &welcome(10), &mut heard);
         dialect.tick(&mut peer, 1_000, &mut out);
         let mut feed = |peer: &mut StarlingPeer, from: u64, to: u64, out: &mut Vec<u8>| {
             let events = (from..=to).map(|seq| event(seq, 0, b"x")).collect();
@@ -508,12 +551,12 @@ mod tests {
 
     #[test]
     fn answers_may_come_in_any_order() {
-        let mut peer = dialect().open(0, Side::Sender, &mut Vec::new());
+        let mut peer = dialect().open(0, Side::Sender, false, &mut Vec::new());
         for (sequence, oldest) in [(1, 0), (0, 2), (3, 2), (3, 2), (2, 4)] {
             peer.answer(sequence);
-            assert_eq!(peer.oldest, oldest);
+            assert_eq!(peer.talk.as_ref().unwrap().oldest, oldest);
         }
         (4..68).rev().for_each(|sequence| peer.answer(sequence));
-        assert_eq!(peer.oldest, 68);
+        assert_eq!(peer.talk.unwrap().oldest, 68);
     }
 }

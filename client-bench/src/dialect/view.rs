@@ -68,15 +68,17 @@ fn read<'a>(message: &'a [u8], mut each: impl FnMut(u64, Value<'a>)) -> Option<(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendAck {
     pub send_no: u64,
+    /// What was reached: a class of the protocol, by number.
+    pub class: u64,
 }
 
 impl SendAck {
     pub fn read(body: &[u8]) -> Option<SendAck> {
         let mut ack = SendAck::default();
-        read(body, |number, value| {
-            if let (1, Value::Number(send_no)) = (number, value) {
-                ack.send_no = send_no;
-            }
+        read(body, |number, value| match (number, value) {
+            (1, Value::Number(send_no)) => ack.send_no = send_no,
+            (7, Value::Number(class)) => ack.class = class,
+            _ => {}
         })?;
         Some(ack)
     }
@@ -230,8 +232,8 @@ mod tests {
             });
         }
 
-        let ack = wire::SendAck { send_no: 9_999, id: 1, seq: 2, ..Default::default() };
+        let ack = wire::SendAck { send_no: 9_999, id: 1, seq: 2, class: 1, ..Default::default() };
         let body = body_of(Kind::SendAck, |out| append_frame(out, Kind::SendAck, &ack));
-        assert_eq!(SendAck::read(&body), Some(SendAck { send_no: 9_999 }));
+        assert_eq!(SendAck::read(&body), Some(SendAck { send_no: 9_999, class: 1 }));
     }
 }

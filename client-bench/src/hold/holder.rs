@@ -11,7 +11,8 @@ use crate::{
     dialect::{Class, Starling, StarlingPeer},
     latency::Latencies,
     progress::Progress,
-    users::User,
+    roster::Roster,
+    sources::Sources,
 };
 use anyhow::{Result, ensure};
 use std::{
@@ -61,7 +62,7 @@ impl Holder {
     /// processes of this machine may have.
     pub fn new(
         server: SocketAddr,
-        users: Vec<User>,
+        users: Roster,
         before: usize,
         manner: &Manner,
     ) -> Result<Holder> {
@@ -74,8 +75,8 @@ impl Holder {
             acknowledged: 0,
             put_off: None,
         };
-        let dialect = Starling::new(users, Class::Durable, manner.heartbeat_s);
-        let mut crowd = Crowd::new(dialect, server, before)?;
+        let dialect = Starling::new(users, 1, Class::Durable, manner.heartbeat_s);
+        let mut crowd = Crowd::new(dialect, server, Sources::new(Vec::new(), before))?;
         let search = matches!(manner.pace, Pace::Search).then(Search::default);
         crowd.rate = match manner.pace {
             Pace::Rate(per_s) => Some(per_s),
@@ -226,7 +227,7 @@ impl Holder {
     }
 
     /// What was heard, how long logging in took, and the users as they are now.
-    pub fn finish(mut self) -> (HoldTally, Latencies, Vec<User>) {
+    pub fn finish(mut self) -> (HoldTally, Latencies, Roster) {
         self.note_beaten();
         let beats = self.crowd.dialect.beats;
         let mut login = self.login;

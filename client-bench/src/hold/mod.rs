@@ -18,7 +18,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use parts::Parts;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Files a process needs besides its connections.
 const RESERVE: usize = 200;
@@ -37,6 +37,8 @@ pub struct HoldPlan {
     pub until_beaten: bool,
     /// At the end, every so many a device is cut off and must come back.
     pub cut_every: Option<usize>,
+    /// Measure the server's processor time for so long, after the last measurement of memory.
+    pub rest: Duration,
     pub manner: Manner,
 }
 
@@ -108,6 +110,8 @@ pub struct Hold {
     pub slab_bytes_per_connection: f64,
     /// All that the kernel uses, slabs and the rest, of both ends and both processes.
     pub kernel_bytes_per_connection: f64,
+    /// Of the server, in microseconds a connection and second, if its rest was measured.
+    pub idle_cpu_us_per_connection_s: Option<f64>,
     pub tally: HoldTally,
 }
 
@@ -140,23 +144,20 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
     // Each process has a user of its own that writes to the others.
     users.ensure(plan.connections + processes, &mut operator)?;
     let mut parts = Parts::start(target, plan, processes, &mut users)?;
-    let measure = |operator: &mut Operator, connections| -> Result<Point> {
-        let counters = operator.counters()?;
-        Ok(Point {
-            connections,
-            memory: Memory::now(target.server_pid)?,
-            memtable_bytes: counters.get("committer memtable_bytes"),
-            block_cache_bytes: counters.get("committer block_cache_bytes"),
-        })
-    };
-    let empty = measure(&mut operator, 0)?;
+    let empty = Point::now(&mut operator, target.server_pid, 0)?;
     let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
     let mut points = Vec::new();
     for count in smaller.chain([plan.connections]) {
         parts.grow_to(count)?;
         parts.keep(plan.quiet)?;
-        points.push(measure(&mut operator, count)?);
+        points.push(Point::now(&mut operator, target.server_pid, count)?);
     }
+    let server_cpu_s = || target.server_pid.map(machine::running_cpu_s).transpose();
+    let (cpu_s, begun) = (server_cpu_s()?, Instant::now());
+    parts.keep(plan.rest)?;
+    let rested_s = begun.elapsed().as_secs_f64();
+    let used_s = server_cpu_s()?.zip(cpu_s).map(|(after, before)| after - before);
+    let used_s = used_s.filter(|_| !plan.rest.is_zero());
     if plan.until_beaten {
         parts.until_beaten()?;
     }
@@ -181,6 +182,8 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
             .map(|(after, before)| per(after + first.store_bytes(), before + last.store_bytes())),
         slab_bytes_per_connection: per(last.memory.slab_bytes, first.memory.slab_bytes),
         kernel_bytes_per_connection: per(last.memory.kernel_bytes, first.memory.kernel_bytes),
+        idle_cpu_us_per_connection_s: used_s
+            .map(|used_s| 1e6 * used_s / rested_s / plan.connections as f64),
         empty,
         points,
         tally,
@@ -188,6 +191,26 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
 }
 
 impl Point {
+    /// With so many connections.
+    pub fn now(
+        operator: &mut Operator,
+        server_pid: Option<u32>,
+        connections: usize,
+    ) -> Result<Point> {
+        let counters = operator.counters()?;
+        Ok(Point {
+            connections,
+            memory: Memory::now(server_pid)?,
+            memtable_bytes: counters.get("committer memtable_bytes"),
+            block_cache_bytes: counters.get("committer block_cache_bytes"),
+        })
+    }
+
+    /// The server's memory without what the store reports of itself.
+    pub fn server_own_bytes(&self) -> Option<u64> {
+        self.memory.server_pss_bytes.map(|pss| pss.saturating_sub(self.store_bytes()))
+    }
+
     fn store_bytes(&self) -> u64 {
         self.memtable_bytes + self.block_cache_bytes
     }
@@ -237,6 +260,11 @@ impl Report for Hold {
             (
                 "kernel a connection",
                 format!("{:.0} B, both ends, all it uses", self.kernel_bytes_per_connection),
+            ),
+            (
+                "server CPU, idle",
+                self.idle_cpu_us_per_connection_s
+                    .map_or("not measured".into(), |us| format!("{us:.2} us a connection and second")),
             ),
             (
                 "checked",

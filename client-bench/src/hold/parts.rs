@@ -2,13 +2,7 @@
 //! on their standard input, a line each, and answer with a line.
 
 use super::{HoldPlan, HoldTally, Manner, holder::Holder};
-use crate::{
-    arguments::Target,
-    latency::Latencies,
-    machine,
-    process::Helper,
-    users::{User, Users},
-};
+use crate::{arguments::Target, latency::Latencies, machine, process::Helper, users::Users};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -64,7 +58,7 @@ impl Parts {
     ) -> Result<Parts> {
         let manner = plan.manner.shared_by(processes);
         if processes == 1 {
-            let list = share(&users.list, 0..plan.connections, plan.connections);
+            let list = users.list.part(share(0..plan.connections, plan.connections));
             return Ok(Parts::Own(Box::new(Holder::new(target.server, list, 0, &manner)?)));
         }
         let directory = tempfile::tempdir()?;
@@ -72,7 +66,7 @@ impl Parts {
         let parts = (0..processes).map(|index| {
             let devices = index * each..plan.connections.min((index + 1) * each);
             let path = directory.path().join(format!("users-{index}"));
-            let list = share(&users.list, devices.clone(), plan.connections + index);
+            let list = users.list.part(share(devices.clone(), plan.connections + index));
             Users::part(&path, list).save()?;
             let mut command = Command::new(std::env::current_exe()?);
             command
@@ -137,11 +131,9 @@ impl Parts {
     pub fn finish(self, users: &mut Users) -> Result<(HoldTally, Latencies)> {
         match self {
             Parts::Own(holder) => {
-                let (tally, login, mut list) = holder.finish();
-                let devices = list.split_off(1);
-                let count = devices.len();
-                users.list[count] = list.remove(0);
-                users.list.splice(0..count, devices);
+                let (tally, login, list) = holder.finish();
+                let devices = list.len() - 1;
+                users.list.absorb(&list, share(0..devices, devices));
                 Ok((tally, login))
             }
             Parts::Others { mut parts, directory } => {
@@ -152,10 +144,8 @@ impl Parts {
                     let closing: Closing = serde_json::from_str(&part.hear()?)?;
                     tally.add(closing.tally);
                     login.merge(&Latencies::from_hex(&closing.login)?);
-                    let mut list = Users::open(Some(&part.users))?.list;
-                    let devices = list.split_off(1);
-                    users.list[connections + index] = list.remove(0);
-                    users.list.splice(part.devices.clone(), devices);
+                    let list = Users::open(Some(&part.users))?.list;
+                    users.list.absorb(&list, share(part.devices.clone(), connections + index));
                 }
                 drop(directory);
                 Ok((tally, login))
@@ -165,8 +155,9 @@ impl Parts {
 }
 
 /// The writer, then the devices.
-fn share(users: &[User], devices: Range<usize>, writer: usize) -> Vec<User> {
-    std::iter::once(&users[writer]).chain(&users[devices]).cloned().collect()
+fn share(devices: Range<usize>, writer: usize) -> impl ExactSizeIterator<Item = usize> {
+    let count = 1 + devices.len();
+    (0..count).map(move |place| if place == 0 { writer } else { devices.start + place - 1 })
 }
 
 /// All do it side by side.

@@ -1,249 +1,280 @@
-//! Pairs of connections, one of which writes to the other: the load that Starling and its
-//! yardsticks are measured with. One thread, which turns between waiting, reading, sending what
-//! is due, and one write for every connection that has something to say.
+//! The load that Starling and its yardsticks are measured with: pairs of connections, one of
+//! which writes to the other, and idle ones beside them. One thread, which turns between waiting,
+//! reading, sending what is due, and one write for every connection that has something to say.
 
+mod comings;
 mod flight;
-mod tally;
+mod measured;
+mod outcome;
+mod pair;
+mod plan;
+#[cfg(test)]
+mod tests;
 
-pub use tally::Outcome;
+pub use measured::{Measured, Progress, Second};
+pub use outcome::Outcome;
+pub use plan::{Phase, Plan, Receivers};
 
 use crate::{
     clock::{Clock, NS_PER_MS, ns},
-    content::{Contents, MIN_PAYLOAD_BYTES},
-    dialect::{Dialect, Ear, Side},
-    link::{Link, Received, Scratch, source_of},
+    content::MIN_PAYLOAD_BYTES,
+    dialect::{Dialect, Side},
+    interrupt,
+    link::{Link, Received, Scratch},
     machine::Cpu,
-    poller::{Poller, Watch},
+    poller::Poller,
     schedule::{Drive, Schedule},
 };
-use anyhow::{Context, Result, bail, ensure};
-use flight::Flights;
-use std::{net::SocketAddr, time::Duration};
-use tally::Tally;
+use anyhow::{Context, Result, anyhow, ensure};
+use comings::Comings;
+use pair::{Listener, Pair};
+use std::time::Duration;
 
-/// Connections that may be on their way to be ready at once.
-const OPENING_AT_ONCE: usize = 256;
 /// A server that moves nothing for so long has failed.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
 /// How long stragglers are waited for after the run, from the last one that came.
 const DRAIN_NS: u64 = 5 * 1_000 * NS_PER_MS;
-/// Peers are ticked this often.
+/// Peers that talk are ticked this often, idle ones in so many parts.
 const TICK_NS: u64 = 100 * NS_PER_MS;
+const IDLE_PARTS: usize = 8;
+/// Links that may wait to be written to.
+const FLUSHED_AT_ONCE: usize = 1_024;
 
-/// What is to be measured.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub server: SocketAddr,
-    pub pairs: usize,
-    pub drive: Drive,
-    pub payload_bytes: usize,
-    pub warmup: Duration,
-    pub measured: Duration,
-    /// Whose processor time is measured.
-    pub server_pid: Option<u32>,
+/// Who looks on while a load runs.
+pub trait Watcher {
+    /// All are connected and have their first message; the first phase begins once this says so.
+    fn may_begin(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Called some times a second.
+    fn progress(&mut self, _progress: &Progress) -> Result<()> {
+        Ok(())
+    }
+
+    /// The phase with this place in the plan is over, and the next has not begun.
+    fn phase_ended(&mut self, _index: usize) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// A sender, a receiver, and what is between them.
-struct Pair {
-    contents: Contents,
-    flights: Flights,
-    /// Messages that the schedule has asked for.
-    due: u64,
-    /// The next to go out, again if it was put off; below `flights.next` only then.
-    transmit: u64,
-    held_until_ns: u64,
-    /// What the receiver must see next.
-    expected: u64,
-}
+/// Nobody looks on.
+pub struct Unwatched;
+
+impl Watcher for Unwatched {}
 
 /// The load.
-struct Load<D: Dialect> {
+struct Load<'w, D: Dialect, W: Watcher> {
     dialect: D,
+    watcher: &'w mut W,
     plan: Plan,
     clock: Clock,
     poller: Poller,
     scratch: Scratch,
-    /// Connection `2p` sends for pair `p`, `2p + 1` receives.
-    links: Vec<Link>,
-    peers: Vec<D::Peer>,
+    /// Connection `2p` sends for pair `p`, `2p + 1` receives; behind them the idle ones. None: it
+    /// is not connected just now.
+    members: Vec<Option<Member<D::Peer>>>,
     pairs: Vec<Pair>,
+    comings: Comings,
     dirty: Vec<usize>,
     payload: Vec<u8>,
-    ready: usize,
-    tally: Tally,
+    /// What a peer says unasked.
+    said: Vec<u8>,
+    measured: Measured,
+    next_tick_ns: u64,
+    /// Which part of the idle ones is ticked next.
+    idle_part: usize,
     schedule: Option<Schedule>,
-    /// Sending stops here.
-    end_ns: u64,
     /// Messages of the schedule that were given to their pairs.
     given: u64,
+    /// The phase, or what comes before the phases, ends here.
+    end_ns: u64,
+    /// All were connected once.
+    started: bool,
+    running: bool,
+}
+
+struct Member<P> {
+    link: Link,
+    peer: P,
 }
 
 /// Runs `plan` and says what was measured; gives the dialect back.
 ///
 /// # Errors
-/// The server breaks the protocol, closes, refuses for good, or stands still.
-pub fn run<D: Dialect>(plan: Plan, run_id: u64, dialect: D) -> Result<(Outcome, D)> {
-    ensure!(plan.pairs > 0, "no pairs");
+/// Not all connections get ready, or a first message does not arrive. What goes wrong later is
+/// counted.
+pub fn run<D: Dialect, W: Watcher>(
+    plan: Plan,
+    run_id: u64,
+    dialect: D,
+    watcher: &mut W,
+) -> Result<(Measured, D)> {
+    ensure!(plan.connections() > 0, "no connections");
     ensure!(
         plan.payload_bytes >= MIN_PAYLOAD_BYTES,
         "a payload has at least {MIN_PAYLOAD_BYTES} bytes, or it could not be checked"
     );
     // A sleep of the kernel's usual slack would be lag of this tool.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
+    let limit = plan.phases.iter().map(|phase| phase.drive.in_flight()).max().unwrap_or(1);
     let mut load = Load {
         clock: Clock::start(),
         poller: Poller::new()?,
         scratch: Scratch::default(),
-        links: Vec::with_capacity(2 * plan.pairs),
-        peers: Vec::with_capacity(2 * plan.pairs),
-        pairs: (0..plan.pairs)
-            .map(|pair| Pair {
-                contents: Contents::new(run_id, pair),
-                flights: Flights::new(plan.drive),
-                due: 0,
-                transmit: 0,
-                held_until_ns: 0,
-                expected: 0,
-            })
-            .collect(),
+        members: Vec::with_capacity(plan.connections()),
+        pairs: (0..plan.pairs).map(|pair| Pair::new(run_id, pair, limit)).collect(),
+        comings: Comings::new(&plan),
         dirty: Vec::new(),
         payload: Vec::new(),
-        ready: 0,
-        tally: Tally::default(),
+        said: Vec::new(),
+        measured: Measured::default(),
+        next_tick_ns: 0,
+        idle_part: 0,
         schedule: None,
-        end_ns: 0,
         given: 0,
+        end_ns: u64::MAX,
+        started: false,
+        running: false,
         dialect,
+        watcher,
         plan,
     };
     load.connect()?;
+    load.started = true;
     load.first_messages()?;
-    load.steady()?;
-    load.drain()?;
-    let Load { mut dialect, peers, pairs, tally, plan, .. } = load;
-    for (index, peer) in peers.iter().enumerate() {
-        dialect.close(index / 2, side_of(index), peer);
+    while !load.watcher.may_begin()? && !interrupt::requested() {
+        load.turn(load.clock.now_ns() + TICK_NS)?;
     }
-    let flights = pairs.iter().map(|pair| &pair.flights);
-    Ok((tally.outcome(&plan, flights), dialect))
+    load.running = true;
+    for index in 0..load.plan.phases.len() {
+        if !interrupt::requested() {
+            load.phase(index)?;
+            load.watcher.phase_ended(index)?;
+        }
+    }
+    load.drain()?;
+    Ok(load.finish())
 }
 
 fn side_of(connection: usize) -> Side {
     if connection.is_multiple_of(2) { Side::Sender } else { Side::Receiver }
 }
 
-impl<D: Dialect> Load<D> {
-    fn connect(&mut self) -> Result<()> {
-        let all = 2 * self.plan.pairs;
-        let mut moved_ns = self.clock.now_ns();
-        while self.ready < all {
-            while self.links.len() < all && self.links.len() - self.ready < OPENING_AT_ONCE {
-                self.open(self.links.len())?;
-            }
-            let before = self.ready;
-            self.turn(self.clock.now_ns() + TICK_NS)?;
-            let now = self.clock.now_ns();
-            if self.ready > before {
-                moved_ns = now;
-            }
-            ensure!(now < moved_ns + PATIENCE_NS, "{} of {all} connections got ready", self.ready);
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, index: usize) -> Result<()> {
-        let server = self.plan.server;
-        let mut link = Link::connect(server, source_of(server, index))
-            .with_context(|| format!("cannot connect to {server}"))?;
-        self.peers.push(self.dialect.open(index / 2, side_of(index), &mut link.out));
-        self.poller.add(link.stream(), index, Watch::Read)?;
-        self.links.push(link);
-        self.touch(index);
-        Ok(())
-    }
-
+impl<D: Dialect, W: Watcher> Load<'_, D, W> {
     /// One message in every pair, so that each conversation is there.
     fn first_messages(&mut self) -> Result<()> {
         for pair in 0..self.plan.pairs {
-            self.pairs[pair].due = 1;
-            self.pump(pair, self.clock.now_ns());
+            let now = self.clock.now_ns();
+            self.pairs[pair].due.push_back(now);
+            self.pump(pair, now);
         }
         let mut moved_ns = self.clock.now_ns();
         let mut before = 0;
         while self.pairs.iter().any(|pair| !pair.flights.all_landed()) {
             self.turn(self.clock.now_ns() + TICK_NS)?;
             let now = self.clock.now_ns();
-            if self.tally.delivered > before {
-                (before, moved_ns) = (self.tally.delivered, now);
+            if self.measured.totals.delivered > before {
+                (before, moved_ns) = (self.measured.totals.delivered, now);
             }
             ensure!(now < moved_ns + PATIENCE_NS, "first messages do not arrive");
+            ensure!(!interrupt::requested(), "interrupted before anything was measured");
         }
         Ok(())
     }
 
-    fn steady(&mut self) -> Result<()> {
+    /// Runs the phase at `index` of the plan.
+    fn phase(&mut self, index: usize) -> Result<()> {
+        let phase = self.plan.phases[index].clone();
         let start_ns = self.clock.now_ns();
-        let warm_ns = start_ns + ns(self.plan.warmup);
-        self.end_ns = warm_ns + ns(self.plan.measured);
-        self.tally.window_ns = warm_ns..self.end_ns;
-        if let Drive::Rate(rate) = self.plan.drive {
-            self.schedule = Some(Schedule::new(start_ns, rate, self.plan.pairs));
-        } else {
-            for pair in 0..self.plan.pairs {
-                self.pairs[pair].due = u64::MAX;
-                self.pump(pair, start_ns);
-            }
+        self.end_ns = start_ns + ns(phase.lasts);
+        self.measured.begin_phase(&phase, start_ns..self.end_ns);
+        let begun = Cpu::now(self.plan.server_pid)?;
+        self.receivers(&phase)?;
+        self.comings.churn(start_ns, phase.churn_per_s);
+        self.given = 0;
+        self.schedule = match phase.drive {
+            Drive::Rate(rate) => Some(Schedule::new(start_ns, rate, self.plan.pairs)),
+            Drive::Rest | Drive::Window(_) => None,
+        };
+        for pair in 0..self.pairs.len() {
+            self.pairs[pair].flights.set_limit(phase.drive.in_flight());
+            self.pairs[pair].unasked = matches!(phase.drive, Drive::Window(_));
+            self.pump(pair, start_ns);
         }
-        let pid = self.plan.server_pid;
-        while self.clock.now_ns() < warm_ns {
-            self.turn(warm_ns)?;
-        }
-        let begun = Cpu::now(pid)?;
         while self.clock.now_ns() < self.end_ns {
             self.turn(self.end_ns)?;
-        }
-        self.tally.cpu = Cpu::now(pid)?.since(begun);
-        // A schedule is sent to its last message; a closed loop just stops.
-        self.give_due(self.end_ns);
-        if self.schedule.is_none() {
-            for pair in &mut self.pairs {
-                pair.due = pair.flights.next();
+            if interrupt::requested() || self.all_broke() {
+                self.measured.interrupted = true;
+                self.end_ns = self.end_ns.min(self.clock.now_ns());
             }
         }
+        let cpu = Cpu::now(self.plan.server_pid).map_or(Cpu::default(), |now| now.since(begun));
+        // A schedule is sent to its last message; a closed loop just stops.
+        self.give_due(self.end_ns);
+        self.come_and_go(self.end_ns)?;
+        self.measured.end_phase(self.end_ns, cpu);
+        self.schedule = None;
+        self.comings.churn(0, 0.0);
+        self.pairs.iter_mut().for_each(|pair| pair.unasked = false);
         Ok(())
     }
 
+    /// Every pair lost its sender: the server is gone.
+    fn all_broke(&self) -> bool {
+        !self.pairs.is_empty() && self.pairs.iter().all(|pair| pair.broken)
+    }
+
+    /// Cools down: all receivers come back and read, and what is on its way arrives.
     fn drain(&mut self) -> Result<()> {
+        self.receivers(&Phase::new("cool-down", Duration::ZERO, Drive::Rest))?;
         let mut moved_ns = self.clock.now_ns();
-        let mut before = self.tally.delivered;
-        let landed = |pair: &Pair| pair.flights.all_landed() && pair.flights.next() == pair.due;
-        while !self.pairs.iter().all(landed) {
+        let mut before = 0;
+        let landed = |pair: &Pair| pair.broken || pair.flights.all_landed() && pair.due.is_empty();
+        while !self.pairs.iter().all(landed) || self.comings.missing() > 0 {
             self.turn(self.clock.now_ns() + TICK_NS)?;
             let now = self.clock.now_ns();
-            if self.tally.delivered > before {
-                (before, moved_ns) = (self.tally.delivered, now);
+            let missing = self.comings.missing() as u64;
+            let done = self.measured.totals.delivered + self.measured.totals.acknowledged;
+            let done = done.saturating_sub(missing);
+            if done > before {
+                (before, moved_ns) = (done, now);
             }
             if now > moved_ns + DRAIN_NS {
                 break;
             }
         }
         // The cursors too, so that the devices need not hear all this again.
-        let end = self.clock.now_ns() + 2_000 * NS_PER_MS;
-        for (index, peer) in self.peers.iter_mut().enumerate() {
-            self.dialect.tick(peer, end / NS_PER_MS, &mut self.links[index].out);
-            self.links[index].flush(&self.poller, index)?;
+        let end_ms = self.clock.now_ns() / NS_PER_MS + 2_000;
+        for index in 0..self.members.len() {
+            let Some(Member { link, peer }) = &mut self.members[index] else { continue };
+            self.dialect.tick(peer, end_ms, link.out());
+            // Who is gone by now need not know.
+            let _ = link.flush(&self.poller, index);
         }
         Ok(())
+    }
+
+    fn finish(self) -> (Measured, D) {
+        let Load { mut measured, dialect, pairs, .. } = self;
+        for pair in &pairs {
+            let (lost, unanswered) = pair.flights.missing();
+            measured.totals.losses += lost;
+            measured.totals.unanswered += unanswered;
+        }
+        measured.close_second();
+        (measured, dialect)
     }
 
     /// Waits for something to happen, at the longest until `until_ns`, and does it.
     fn turn(&mut self, until_ns: u64) -> Result<()> {
         let now = self.clock.now_ns();
-        let mut wake_ns = until_ns.min(self.tally.next_tick_ns);
+        let mut wake_ns = until_ns.min(self.next_tick_ns);
         let next = self.schedule.map(|schedule| schedule.intended_ns(self.given));
         if let Some(next_ns) = next.filter(|next_ns| *next_ns < self.end_ns) {
             wake_ns = wake_ns.min(next_ns);
         }
+        wake_ns = wake_ns.min(self.comings.next_ns());
         // What is put off waits on the tick.
         let timeout = Duration::from_nanos(wake_ns.saturating_sub(now));
         let timeout = if self.dirty.is_empty() { timeout } else { Duration::ZERO };
@@ -259,34 +290,47 @@ impl<D: Dialect> Load<D> {
         }
         let now = self.clock.now_ns();
         self.give_due(now.min(self.end_ns));
-        if now >= self.tally.next_tick_ns {
-            self.tick(now);
+        self.come_and_go(now)?;
+        if now >= self.next_tick_ns {
+            self.tick(now)?;
         }
         self.flush()
     }
 
     fn receive(&mut self, index: usize) -> Result<()> {
+        let Some(Member { link, peer }) = &mut self.members[index] else { return Ok(()) };
         let now_ns = self.clock.now_ns();
-        let pair = index / 2;
         let mut listener = Listener {
-            pair: &mut self.pairs[pair],
-            tally: &mut self.tally,
-            ready: &mut self.ready,
+            pair: self.pairs.get_mut(index / 2),
+            measured: &mut self.measured,
+            ready: false,
             now_ns,
         };
-        let (peer, dialect) = (&mut self.peers[index], &mut self.dialect);
-        let received = self.links[index]
+        let dialect = &mut self.dialect;
+        let received = link
             .receive(&mut self.scratch, |bytes, out| dialect.read(peer, bytes, out, &mut listener));
-        match received.with_context(|| format!("pair {pair}, {:?}", side_of(index)))? {
-            Received::Bytes => {}
-            Received::Nothing => return Ok(()),
-            Received::End => bail!("the server closed a connection of pair {pair}"),
-        }
-        if !self.links[index].out.is_empty() {
+        let ready = listener.ready;
+        if link.has_output() {
             self.touch(index);
+        } else if index >= 2 * self.plan.pairs {
+            link.slim();
         }
-        if self.ready == 2 * self.plan.pairs {
-            self.pump(pair, now_ns);
+        match received {
+            Ok(Received::Bytes) => {}
+            Ok(Received::Nothing) => return Ok(()),
+            Ok(Received::End) => return self.broke(index, anyhow!("the server closed")),
+            Err(error) => return self.broke(index, error),
+        }
+        if ready {
+            self.became_ready(index, now_ns);
+        }
+        if index < 2 * self.plan.pairs && self.started {
+            let pair = &mut self.pairs[index / 2];
+            if pair.may_rejoin && pair.flights.caught_up() {
+                pair.may_rejoin = false;
+                pair.flights.set_apart(false);
+            }
+            self.pump(index / 2, now_ns);
         }
         Ok(())
     }
@@ -300,225 +344,106 @@ impl<D: Dialect> Load<D> {
                 return;
             }
             let now = self.clock.now_ns();
-            self.tally.late(intended, now);
+            self.measured.late(intended, now);
             let pair = schedule.pair_of(self.given);
             self.given += 1;
-            self.pairs[pair].due += 1;
+            self.pairs[pair].due.push_back(intended);
             self.pump(pair, now);
         }
     }
 
     /// Sends what `pair` may send.
     fn pump(&mut self, pair: usize, now_ns: u64) {
+        let sender = 2 * pair;
+        let Some(Member { link, peer }) = &mut self.members[sender] else { return };
         let state = &mut self.pairs[pair];
         if now_ns < state.held_until_ns {
             return;
         }
-        let sender = 2 * pair;
-        let before = self.links[sender].out.len();
-        loop {
-            let sequence = state.transmit;
-            if sequence == state.flights.next() {
-                if sequence >= state.due || !state.flights.has_room() {
-                    break;
-                }
-                // The first message of a pair comes before the schedule.
-                let intended = match &self.schedule {
-                    Some(schedule) => schedule.intended_of(pair, sequence - 1),
-                    None => now_ns,
-                };
-                state.flights.take_off(intended, now_ns);
-                self.tally.sent += 1;
+        let mut said = false;
+        while let Some(sequence) = state.next_sequence(now_ns) {
+            if sequence == state.transmit_new {
+                state.transmit_new += 1;
+                self.measured.sent();
             }
             self.payload.clear();
             state.contents.append(sequence, self.plan.payload_bytes, &mut self.payload);
             let nonce = state.contents.nonce(sequence);
-            let (peer, out) = (&mut self.peers[sender], &mut self.links[sender].out);
-            self.dialect.send(peer, pair, sequence, nonce, &self.payload, out);
-            state.transmit += 1;
+            self.dialect.send(peer, pair, sequence, nonce, &self.payload, link.out());
+            said = true;
         }
-        if self.links[sender].out.len() > before {
+        if said {
             self.touch(sender);
         }
     }
 
-    fn tick(&mut self, now_ns: u64) {
-        self.tally.next_tick_ns = now_ns + TICK_NS;
-        for index in 0..self.peers.len() {
-            let out = &mut self.links[index].out;
-            self.dialect.tick(&mut self.peers[index], now_ns / NS_PER_MS, out);
-            if !out.is_empty() {
+    fn tick(&mut self, now_ns: u64) -> Result<()> {
+        self.next_tick_ns = now_ns + TICK_NS;
+        let talking = 2 * self.plan.pairs;
+        let idle = self.members.len().saturating_sub(talking);
+        let part = |number: usize| talking + idle * number / IDLE_PARTS;
+        let idle_now = part(self.idle_part)..part(self.idle_part + 1);
+        self.idle_part = (self.idle_part + 1) % IDLE_PARTS;
+        for index in (0..talking.min(self.members.len())).chain(idle_now) {
+            let Some(Member { link, peer }) = &mut self.members[index] else { continue };
+            self.dialect.tick(peer, now_ns / NS_PER_MS, &mut self.said);
+            if !self.said.is_empty() {
+                link.out().append(&mut self.said);
                 self.touch(index);
+            }
+            if self.dirty.len() >= FLUSHED_AT_ONCE {
+                self.flush()?;
             }
         }
         for pair in 0..self.pairs.len() {
-            if self.pairs[pair].transmit < self.pairs[pair].flights.next() {
+            if self.pairs[pair].was_put_off() {
                 self.pump(pair, now_ns);
             }
         }
+        if self.running {
+            self.measured.pass(now_ns);
+        }
+        let progress = self.measured.progress(&self.plan, self.comings.missing(), now_ns);
+        self.watcher.progress(&progress)
     }
 
     fn touch(&mut self, index: usize) {
-        if !std::mem::replace(&mut self.links[index].queued, true) {
+        if let Some(Member { link, .. }) = &mut self.members[index]
+            && !std::mem::replace(&mut link.queued, true)
+        {
             self.dirty.push(index);
         }
     }
 
     fn flush(&mut self) -> Result<()> {
-        for position in 0..self.dirty.len() {
-            let index = self.dirty[position];
-            self.links[index].queued = false;
-            self.links[index]
-                .flush(&self.poller, index)
-                .with_context(|| format!("a connection of pair {} broke", index / 2))?;
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            let Some(Member { link, .. }) = &mut self.members[index] else { continue };
+            link.queued = false;
+            let flushed = link.flush(&self.poller, index);
+            if index >= 2 * self.plan.pairs {
+                link.slim();
+            }
+            if let Err(error) = flushed {
+                self.broke(index, error.into())?;
+            }
         }
-        self.dirty.clear();
+        self.dirty = dirty;
         Ok(())
     }
-}
 
-/// Hears for one connection.
-struct Listener<'a> {
-    pair: &'a mut Pair,
-    tally: &'a mut Tally,
-    ready: &'a mut usize,
-    now_ns: u64,
-}
-
-impl Ear for Listener<'_> {
-    fn ready(&mut self) {
-        *self.ready += 1;
-    }
-
-    fn acknowledged(&mut self, sequence: u64) {
-        match self.pair.flights.acknowledge(sequence) {
-            Some(flight) => self.tally.acknowledged(flight, self.now_ns),
-            None => self.tally.repeated_acks += 1,
+    /// Connection `index` is gone. Before the phases that ends the run; in them it is counted.
+    fn broke(&mut self, index: usize, error: anyhow::Error) -> Result<()> {
+        let error = error.context(format!("connection {index}"));
+        if !self.running {
+            return Err(error).context("not all connections get ready");
         }
-    }
-
-    fn delivered(&mut self, payload: &[u8]) {
-        let Some(sequence) = self.pair.contents.sequence_of(payload) else {
-            self.tally.corrupt += 1;
-            return;
-        };
-        match self.pair.flights.deliver(sequence) {
-            Some(flight) => {
-                self.tally.order_breaks += u64::from(sequence != self.pair.expected);
-                self.tally.delivered(flight, self.now_ns);
-            }
-            None => self.tally.duplicates += 1,
+        self.measured.broke(&error);
+        self.members[index] = None;
+        match self.pairs.get_mut(index / 2) {
+            Some(pair) if side_of(index) == Side::Sender => pair.give_up(),
+            _ => self.comings.later(index, self.clock.now_ns()),
         }
-        self.pair.expected = self.pair.expected.max(sequence + 1);
-    }
-
-    fn put_off(&mut self, sequence: u64, after_ms: u64) {
-        self.tally.put_off += 1;
-        self.pair.transmit = self.pair.transmit.min(sequence);
-        self.pair.held_until_ns = self.now_ns + after_ms * NS_PER_MS;
-    }
-
-    fn gap(&mut self) {
-        self.tally.gaps += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{clock::NS_PER_S, dialect, yardstick::relay_epoll};
-    use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-            mpsc,
-        },
-        thread,
-        time::Instant,
-    };
-
-    const PAIRS: usize = 50;
-    const RATE: f64 = 2_000.0;
-    const FREEZE: Duration = Duration::from_secs(1);
-
-    /// A relay that stands still for a while once `after` is over; says from when to when it did.
-    fn freezing_relay(
-        after: Duration,
-        done: Arc<AtomicBool>,
-    ) -> (SocketAddr, thread::JoinHandle<(Instant, Instant)>) {
-        let (told, address) = mpsc::channel();
-        let run = move || {
-            let mut relay = relay_epoll::Relay::listen().unwrap();
-            told.send(relay.address().unwrap()).unwrap();
-            let begun = Instant::now();
-            let mut frozen = None;
-            while !done.load(Ordering::Relaxed) {
-                relay.turn(Some(Duration::from_millis(5))).unwrap();
-                if frozen.is_none() && begun.elapsed() > after {
-                    let from = Instant::now();
-                    thread::sleep(FREEZE);
-                    frozen = Some((from, Instant::now()));
-                }
-            }
-            frozen.unwrap()
-        };
-        let thread = thread::spawn(run);
-        (address.recv().unwrap(), thread)
-    }
-
-    #[test]
-    fn a_frozen_server_is_charged_with_every_message_that_was_meant_for_the_freeze() {
-        let done = Arc::new(AtomicBool::new(false));
-        let (server, relay) = freezing_relay(Duration::from_millis(1_500), done.clone());
-        let plan = Plan {
-            server,
-            pairs: PAIRS,
-            drive: Drive::Rate(RATE),
-            payload_bytes: 64,
-            warmup: Duration::ZERO,
-            measured: Duration::from_secs(4),
-            server_pid: None,
-        };
-        let (outcome, _) = run(plan, 1, dialect::Relay).unwrap();
-        done.store(true, Ordering::Relaxed);
-        let (from, to) = relay.join().unwrap();
-        assert!(outcome.is_correct(), "{outcome:?}");
-        assert_eq!(outcome.delivery.count, (4.0 * RATE) as u64);
-        // A message meant for the freeze waits for its end: of those, evenly spread, a fraction q
-        // waited no longer than q times the freeze. All others took next to nothing.
-        let frozen_s = (to - from).as_secs_f64();
-        let computed_us = |quantile: f64| 1e6 * (frozen_s - (1.0 - quantile) * 4.0);
-        for (quantile, reported_us) in [
-            (0.9, outcome.delivery.p90_us),
-            (0.99, outcome.delivery.p99_us),
-            (0.999, outcome.delivery.p999_us),
-        ] {
-            let error = (reported_us / computed_us(quantile) - 1.0).abs();
-            assert!(error < 0.05, "{quantile}: {reported_us} us, {}", computed_us(quantile));
-        }
-        // The tool itself kept to its schedule, as far as the machine let it.
-        assert!(outcome.lag.p50_us < 1e6 * NS_PER_S as f64);
-        assert_eq!(outcome.saturated, None);
-    }
-
-    #[test]
-    fn a_schedule_that_no_tool_can_keep_is_called_invalid() {
-        let done = Arc::new(AtomicBool::new(false));
-        let (server, relay) = freezing_relay(Duration::ZERO, done.clone());
-        let plan = Plan {
-            server,
-            pairs: 1,
-            // A message a nanosecond.
-            drive: Drive::Rate(1e9),
-            payload_bytes: 64,
-            warmup: Duration::ZERO,
-            measured: Duration::from_micros(200),
-            server_pid: None,
-        };
-        let outcome = run(plan, 1, dialect::Relay).map(|(outcome, _)| outcome);
-        done.store(true, Ordering::Relaxed);
-        relay.join().unwrap();
-        let outcome = outcome.unwrap();
-        assert!(outcome.saturated.is_some(), "{outcome:?}");
+        Ok(())
     }
 }

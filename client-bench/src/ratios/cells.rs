@@ -8,22 +8,24 @@ use crate::{
     arguments::Variant,
     dialect::Class,
     hold::{self, HoldPlan, Manner, Pace},
-    load::{Outcome, Plan},
-    operator::Operator,
-    pair::{self, PairReport},
-    report::line,
+    latency::Latencies,
+    load::{Measured, Outcome, Phase, Plan, Receivers, Unwatched, Watcher},
+    machine,
+    operator::{Counters, Operator},
+    pair,
+    report::{self, line},
     schedule::Drive,
-    storm,
+    sockets::SendQueues,
+    storm, sync,
     users::Users,
     yardstick::{
-        fsync,
+        frozen, fsync, idle,
         redis::RedisServer,
         relay::RelayServer,
         rocks::{self, Rows},
     },
 };
 use anyhow::{Context, Result, ensure};
-use starling_codec::limits;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -39,8 +41,21 @@ const FEW: usize = 1_000;
 const CROWD: usize = 15_000;
 /// Connections of a wave of logins.
 const WAVE: usize = 5_000;
-/// Share of the capacity at which latency is measured.
+/// Shares of the capacity at which latency is measured.
 const EASY: f64 = 0.1;
+const HALF: f64 = 0.5;
+/// How often an idle device says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// Bare sockets are quiet at once.
+const BARE_QUIET: Duration = Duration::from_secs(5);
+/// Devices that catch up from nothing.
+const READERS: usize = 200;
+/// Pairs, messages a second over all of them, and the share that does not read.
+const BESIDE: usize = 200;
+const BESIDE_RATE: f64 = 10_000.0;
+const SLOW_SHARE: f64 = 0.01;
+/// A rest in which the server gives back what it does not need: it does so after 10 s.
+const REST: Duration = Duration::from_secs(12);
 
 /// Where and how long is measured.
 pub struct Bench {
@@ -52,18 +67,24 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// One sample of each figure of `what`.
+    /// One sample of each figure of `what`, in the order of the goals.
     pub fn measure(&self, what: What) -> Result<Vec<f64>> {
         let directory = tempfile::Builder::new().prefix("ratio-").tempdir_in(&self.directory)?;
         let data = directory.path().join("data");
         let one = |ratio: Result<f64>| ratio.map(|ratio| vec![ratio]);
         match what {
-            What::IdleMemory => one(self.idle_memory(&data)),
+            What::Idle => self.idle(&data),
             What::Relay(crew) => one(self.against_relay(&data, crew)),
             What::Rocks(crew) => one(self.against_rocks(&data, crew)),
-            What::Sync => self.against_sync(&data),
+            What::Latency => self.latency(&data),
             What::Logins => one(self.logins(&data)),
+            What::CatchUp => one(self.catch_up(&data)),
             What::Disk => one(self.disk(&data)),
+            What::SlowReaders => {
+                let others = self.beside_slow_readers(&data)?;
+                Ok(vec![others, self.slow_readers_memory(&directory.path().join("other"))?])
+            }
+            What::Freeze => one(self.freeze()),
             What::Redis(crew) => one(self.against_redis(&data, crew)),
         }
     }
@@ -73,27 +94,40 @@ impl Bench {
     }
 
     fn plan(&self, crew: Crew) -> Plan {
-        Plan {
-            // A server's own address takes the place of this.
-            server: SocketAddr::from(([127, 0, 0, 1], 0)),
-            pairs: crew.pairs,
-            drive: Drive::Window(crew.window),
-            payload_bytes: PAYLOAD_BYTES,
-            warmup: WARMUP,
-            measured: self.measured,
-            server_pid: None,
-        }
+        self.driven(crew.pairs, Drive::Window(crew.window))
     }
 
-    fn pairs(&self, server: &Server, plan: Plan, class: Class) -> Result<PairReport> {
+    fn driven(&self, pairs: usize, drive: Drive) -> Plan {
+        Plan::steady(pairs, drive, PAYLOAD_BYTES, WARMUP, self.measured)
+    }
+
+    fn phase(&self, name: &str, drive: Drive) -> Phase {
+        Phase::new(name, self.measured, drive)
+    }
+
+    /// Drives the server, and makes sure that no message was lost.
+    fn pairs(&self, server: &Server, plan: Plan, class: Class) -> Result<Run> {
+        self.watched(server, plan, class, &mut Unwatched)
+    }
+
+    fn watched(
+        &self,
+        server: &Server,
+        plan: Plan,
+        class: Class,
+        watcher: &mut impl Watcher,
+    ) -> Result<Run> {
         let target = server.target();
         let plan = Plan { server: target.server, server_pid: target.server_pid, ..plan };
-        let report = pair::run(&target, plan, class)?;
-        checked(&report.outcome)?;
-        Ok(report)
+        let driven = pair::drive(&target, plan, class, watcher)?;
+        let outcome = driven.measured.outcome().context("nothing was measured")?;
+        checked(&outcome)?;
+        let risen = driven.after.since(&driven.before);
+        Ok(Run { measured: driven.measured, outcome, risen })
     }
 
-    fn idle_memory(&self, data: &Path) -> Result<f64> {
+    /// Memory, kernel memory against a bare socket, and processor time of an idle connection.
+    fn idle(&self, data: &Path) -> Result<Vec<f64>> {
         let plan = HoldPlan {
             connections: CROWD,
             report_at: vec![FEW],
@@ -101,12 +135,18 @@ impl Bench {
             per_process: usize::MAX,
             until_beaten: false,
             cut_every: None,
+            rest: 2 * HEARTBEAT,
             manner: Manner {
-                heartbeat_s: (limits::MIN_HEARTBEAT_S, limits::MAX_HEARTBEAT_S),
+                heartbeat_s: (HEARTBEAT.as_secs() as u32, HEARTBEAT.as_secs() as u32),
                 pace: Pace::Unbounded,
                 progress: None,
             },
         };
+        // Sockets that wait for late packets are slabs too.
+        if let Err(error) = idle::until_forgotten() {
+            say(&format!("slabs may hold what went before: {error:#}"));
+        }
+        let bare = idle::measure(CROWD - FEW, self.quiet.min(BARE_QUIET), false, self.server_core)?;
         // The users are there before, and the server that made them is not.
         let server = self.start(data)?;
         let target = server.target();
@@ -127,10 +167,18 @@ impl Bench {
             ));
         }
         say(&format!(
-            "{:.0} B a connection with memtables and block cache",
-            hold.server_pss_bytes_per_connection.unwrap_or_default()
+            "{:.0} B a connection with memtables and block cache; slabs {:.0} B, both ends, and \
+             {:.0} B for a bare one",
+            hold.server_pss_bytes_per_connection.unwrap_or_default(),
+            hold.slab_bytes_per_connection,
+            bare.slab_bytes_per_connection
         ));
-        hold.server_own_bytes_per_connection.context("the server's memory is unknown")
+        let unknown = "the server's memory and processor time are unknown";
+        Ok(vec![
+            hold.server_own_bytes_per_connection.context(unknown)?,
+            hold.slab_bytes_per_connection / bare.slab_bytes_per_connection,
+            hold.idle_cpu_us_per_connection_s.context(unknown)?,
+        ])
     }
 
     fn against_relay(&self, data: &Path, crew: Crew) -> Result<f64> {
@@ -169,27 +217,132 @@ impl Bench {
         Ok(report.outcome.messages_per_s / rocks.messages_per_s)
     }
 
-    /// The 50th percentile and the 99th.
-    fn against_sync(&self, data: &Path) -> Result<Vec<f64>> {
+    /// Acknowledgement at a tenth of the capacity against a bare sync, 50th percentile and 99th;
+    /// the 99.9th of delivery at half of it, in milliseconds.
+    fn latency(&self, data: &Path) -> Result<Vec<f64>> {
         let server = self.start(data)?;
         let capacity = self.pairs(&server, self.plan(BUSY), Class::Durable)?.outcome;
-        let drive = Drive::Rate(EASY * capacity.messages_per_s);
-        let plan = Plan { drive, ..self.plan(BUSY) };
-        let report = self.pairs(&server, plan, Class::Durable)?;
-        drop(server);
-        let bytes = report.bytes_per_sync() as usize;
-        let bare = fsync::measure(bytes, self.measured, Duration::ZERO, &self.directory)?;
-        let own = &report.outcome.acknowledgement;
+        let at = |share: f64| {
+            let drive = Drive::Rate(share * capacity.messages_per_s);
+            let run = self.pairs(&server, self.driven(BUSY.pairs, drive), Class::Durable)?;
+            say(&format!(
+                "{:.0} messages/s: acknowledged {}; delivered {}",
+                run.outcome.messages_per_s,
+                line(&run.outcome.acknowledgement),
+                line(&run.outcome.delivery)
+            ));
+            if let Some(saturated) = run.outcome.saturated {
+                say(&format!("generator saturated: result invalid ({saturated:?})"));
+            }
+            anyhow::Ok(run)
+        };
+        let easy = at(EASY)?;
+        let bytes = easy.bytes_per_sync() as usize;
+        let bare = fsync::measure(bytes, self.measured, Duration::ZERO, &self.directory)?.latency;
+        say(&format!("{bytes} B synced: {}", line(&bare)));
+        let half = at(HALF)?.outcome.delivery;
+        let own = easy.outcome.acknowledgement;
+        Ok(vec![own.p50_us / bare.p50_us, own.p99_us / bare.p99_us, half.p999_us / 1e3])
+    }
+
+    /// Events a second, against RocksDB alone on the same core.
+    fn catch_up(&self, data: &Path) -> Result<f64> {
+        let server = self.start(data)?;
+        let plan = self.driven(READERS, Drive::Window(BUSY.window));
+        self.pairs(&server, plan, Class::Buffered)?;
+        let users = Users::open(server.target().users.as_deref())?.list.users;
+        // From tables, and from nothing in the cache: so both read.
+        server.stop()?;
+        let server = self.start(data)?;
+        let own = sync::from_nothing(&server.target(), (0..READERS).map(|pair| 2 * pair + 1))?;
+        server.stop()?;
         say(&format!(
-            "{:.0} messages/s acknowledged: {}; {bytes} B synced: {}",
-            report.outcome.messages_per_s,
-            line(own),
-            line(&bare.latency)
+            "server: {:.0} events/s of {}, {:.2} us of its CPU each; this tool {:.2} cores",
+            own.events_per_s,
+            own.events,
+            own.server_cpu_us_per_event.unwrap_or_default(),
+            own.generator_cores
         ));
-        if let Some(saturated) = report.outcome.saturated {
-            say(&format!("generator saturated: result invalid ({saturated:?})"));
-        }
-        Ok(vec![own.p50_us / bare.latency.p50_us, own.p99_us / bare.latency.p99_us])
+        let pairs: Vec<(u32, u32)> =
+            (0..READERS).map(|pair| (users[2 * pair + 1].user, users[2 * pair].user)).collect();
+        let rocks = on(self.server_core, || rocks::read_back(data, &pairs))?;
+        say(&format!(
+            "RocksDB: {:.0} messages/s of {}, {} inbox rows",
+            rocks.messages_per_s, rocks.messages, rocks.inbox_rows
+        ));
+        ensure!(rocks.messages == own.events, "the two did not read the same");
+        Ok(own.events_per_s / rocks.messages_per_s)
+    }
+
+    /// Others' 99.9th percentile while some do not read, against while all do.
+    fn beside_slow_readers(&self, data: &Path) -> Result<f64> {
+        let server = self.start(data)?;
+        let drive = Drive::Rate(BESIDE_RATE);
+        let all = self.phase("all read", drive);
+        let some = Phase {
+            receivers: Receivers::Stuck,
+            share: SLOW_SHARE,
+            ..self.phase("some do not", drive)
+        };
+        let settle = Phase::new("settle", WARMUP, drive).unmeasured();
+        let phases =
+            vec![settle.clone(), all.clone(), some.clone(), settle.clone(), all, some, settle];
+        let plan = Plan { phases, ..self.driven(BESIDE, drive) };
+        let run = self.pairs(&server, plan, Class::Durable)?;
+        let p999 = |receivers: Receivers| {
+            let mut delivery = Latencies::default();
+            let phases = run.measured.phases.iter().filter(|phase| phase.phase.measured);
+            phases
+                .filter(|phase| phase.phase.receivers == receivers)
+                .for_each(|phase| delivery.merge(&phase.delivery));
+            say(&format!("{receivers:?}: {}", line(&delivery.percentiles())));
+            delivery.at(0.999) as f64
+        };
+        let with_all = p999(Receivers::Reading);
+        Ok(p999(Receivers::Stuck) / with_all)
+    }
+
+    /// Memory of the server and of the kernel for each receiver that does not read, in KiB.
+    fn slow_readers_memory(&self, data: &Path) -> Result<f64> {
+        let server = self.start(data)?;
+        let drive = Drive::Window(BUSY.window);
+        let stuck = |phase: Phase| Phase { receivers: Receivers::Stuck, share: 1.0, ..phase };
+        let rest = Phase::new("rest", REST, Drive::Rest);
+        let phases = vec![
+            self.phase("all read", drive),
+            rest.clone(),
+            stuck(self.phase("nobody reads", drive)),
+            stuck(rest),
+        ];
+        let target = server.target();
+        let mut watcher = Rests {
+            operator: Operator::connect(target.server, &target.operator_key)?,
+            pid: target.server_pid,
+            server: target.server,
+            points: Vec::new(),
+        };
+        let plan = Plan { phases, ..self.driven(BUSY.pairs, drive) };
+        self.watched(&server, plan, Class::Buffered, &mut watcher)?;
+        let [.., (reading, _), _, (stuck, queues)] = &watcher.points[..] else {
+            anyhow::bail!("interrupted");
+        };
+        let own = |point: &hold::Point| point.server_own_bytes().unwrap_or_default() as f64;
+        let each_kib = |bytes: f64| bytes / BUSY.pairs as f64 / 1_024.0;
+        let user_kib = each_kib(own(stuck) - own(reading));
+        let kernel_kib = each_kib(queues.bytes as f64);
+        say(&format!(
+            "each of {} that do not read: {user_kib:.1} KiB of the server, {kernel_kib:.1} KiB of its \
+             send buffer",
+            BUSY.pairs
+        ));
+        Ok(user_kib.max(0.0) + kernel_kib)
+    }
+
+    /// How far off this tool's percentiles are, in percent.
+    fn freeze(&self) -> Result<f64> {
+        let freeze = frozen::measure(self.server_core)?;
+        checked(&freeze.outcome)?;
+        Ok(100.0 * freeze.error())
     }
 
     fn logins(&self, data: &Path) -> Result<f64> {
@@ -219,8 +372,8 @@ impl Bench {
         let report = self.pairs(&server, self.plan(MANY), Class::Buffered)?;
         server.stop()?;
         let bytes = rocks::compacted_bytes(data)?;
-        let each = bytes as f64 / report.outcome.sent as f64;
-        say(&format!("{} messages, {each:.1} B each", report.outcome.sent));
+        let each = bytes as f64 / report.outcome.totals.sent as f64;
+        say(&format!("{} messages, {each:.1} B each", report.outcome.totals.sent));
         Ok(each / (PAYLOAD_BYTES + DISK_OVERHEAD_BYTES) as f64)
     }
 
@@ -235,6 +388,53 @@ impl Bench {
         say_outcome("Redis", &redis);
         Ok(own.outcome.messages_per_s / redis.messages_per_s)
     }
+}
+
+/// What a load on the server measured, which lost nothing.
+struct Run {
+    measured: Measured,
+    outcome: Outcome,
+    risen: Counters,
+}
+
+impl Run {
+    fn per_sync(&self, sum: f64) -> f64 {
+        sum / self.risen.get("committer syncs").max(1) as f64
+    }
+
+    /// Messages and bytes that one sync of the log made durable, on the average.
+    fn messages_per_sync(&self) -> f64 {
+        self.per_sync(self.outcome.totals.sent as f64)
+    }
+
+    fn bytes_per_sync(&self) -> f64 {
+        self.per_sync(self.risen.get("committer log_bytes") as f64)
+    }
+}
+
+/// Looks at memory at the end of each phase.
+struct Rests {
+    operator: Operator,
+    pid: Option<u32>,
+    server: SocketAddr,
+    points: Vec<(hold::Point, SendQueues)>,
+}
+
+impl Watcher for Rests {
+    fn phase_ended(&mut self, _index: usize) -> Result<()> {
+        let point = hold::Point::now(&mut self.operator, self.pid, 2 * BUSY.pairs)?;
+        self.points.push((point, SendQueues::of(self.server)?));
+        Ok(())
+    }
+}
+
+/// Does something on a core of its own, if there is one.
+fn on<T>(core: Option<usize>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let here = machine::cores()?;
+    report::on_core(core)?;
+    let done = work();
+    machine::pin_to(&here)?;
+    done
 }
 
 /// A ratio of runs that lost messages would mean nothing.

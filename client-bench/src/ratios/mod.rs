@@ -8,7 +8,7 @@ mod server;
 
 pub use goals::Goal;
 
-use crate::{machine::Machine, report};
+use crate::{interrupt, machine::Machine, report};
 use anyhow::{Context, Result, ensure};
 use cells::Bench;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
@@ -16,7 +16,7 @@ use goals::GOALS;
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Fewer rounds than this make a short run.
@@ -52,6 +52,8 @@ pub struct Ratio {
     pub unit: &'static str,
     /// The floor is reached.
     pub holds: bool,
+    /// Fewer rounds than figures to be published take.
+    pub short: bool,
     pub rounds: Vec<f64>,
 }
 
@@ -65,7 +67,7 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     for id in &plan.only {
         ensure!(GOALS.iter().any(|goal| goal.id == id), "there is no ratio {id}");
     }
-    let goals: Vec<&Goal> = GOALS.iter().filter(|goal| wanted(goal)).collect();
+    interrupt::listen()?;
     let (server_core, load_core) = report::two_cores()?;
     report::on_core(load_core)?;
     let bench = Bench {
@@ -75,29 +77,68 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
         measured: plan.measured,
         quiet: plan.quiet,
     };
-    let mut samples = vec![Vec::new(); goals.len()];
-    for round in 1..=plan.rounds {
-        let mut index = 0;
-        // Goals of one measurement stand side by side.
-        for group in goals.chunk_by(|one, other| one.what == other.what) {
-            let name = group[0].name();
-            let figures =
-                bench.measure(group[0].what).with_context(|| format!("{name} in round {round}"))?;
-            for (goal, figure) in group.iter().zip(figures) {
-                eprintln!("round {round}: {} {figure:.2} {}", goal.name(), goal.unit);
-                samples[index].push(figure);
-                index += 1;
+    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); GOALS.len()];
+    let mut failed = false;
+    // Goals of one measurement stand side by side.
+    let groups: Vec<_> = GOALS
+        .chunk_by(|one, other| one.what == other.what)
+        .filter(|group| group.iter().any(&wanted))
+        .collect();
+    let all = plan.rounds * groups.len();
+    let begun = Instant::now();
+    'rounds: for round in 1..=plan.rounds {
+        for (place, group) in groups.iter().enumerate() {
+            let done = (round - 1) * groups.len() + place;
+            eprintln!("{}", headline(group, round, plan.rounds, left(begun, done, all)));
+            let figures = bench.measure(group[0].what);
+            if interrupt::requested() {
+                eprintln!("interrupted: this is what there is");
+                break 'rounds;
+            }
+            match figures {
+                Ok(figures) => note(group, &figures, &mut samples),
+                // One that fails does not take the others with it; it shows in the end.
+                Err(error) => {
+                    failed = true;
+                    eprintln!("  FAILED: {error:#}");
+                }
             }
         }
     }
-    let ratios: Vec<Ratio> =
-        goals.iter().zip(samples).map(|(goal, samples)| Ratio::of(goal, samples)).collect();
+    let measured =
+        GOALS.iter().zip(samples).filter(|(goal, rounds)| wanted(goal) && !rounds.is_empty());
+    let ratios: Vec<Ratio> = measured.map(|(goal, rounds)| Ratio::of(goal, rounds)).collect();
     if json {
         println!("{}", serde_json::to_string_pretty(&ratios)?);
     } else {
         print_table(&ratios, plan)?;
     }
-    Ok(ratios.iter().all(|ratio| ratio.holds))
+    let all_measured = GOALS.iter().filter(|goal| wanted(goal)).count() == ratios.len();
+    Ok(!failed && all_measured && ratios.iter().all(|ratio| ratio.holds))
+}
+
+/// What is measured next, and how long everything may still take.
+fn headline(group: &[Goal], round: usize, rounds: usize, left: Option<Duration>) -> String {
+    let mut ids: Vec<&str> = group.iter().map(|goal| goal.id).collect();
+    ids.dedup();
+    let left = left
+        .map_or(String::new(), |left| format!(", about {} min left", left.as_secs().div_ceil(60)));
+    format!("round {round} of {rounds}: {}{left}", ids.join(", "))
+}
+
+/// Judged by what is done; nothing is known of a first round until most of it is.
+fn left(begun: Instant, done: usize, all: usize) -> Option<Duration> {
+    (done > 3).then(|| begun.elapsed().mul_f64((all - done) as f64 / done as f64))
+}
+
+fn note(group: &[Goal], figures: &[f64], samples: &mut [Vec<f64>]) {
+    for (goal, figure) in group.iter().zip(figures) {
+        eprintln!("  {} {figure:.2} {}", goal.name(), goal.unit);
+        let known = GOALS.iter().position(|known| known.name() == goal.name());
+        if let Some(place) = known {
+            samples[place].push(*figure);
+        }
+    }
 }
 
 fn directory(directory: &Path) -> Result<PathBuf> {
@@ -125,6 +166,7 @@ impl Ratio {
             high: sorted[sorted.len() - 1],
             unit: goal.unit,
             holds: goal.holds(measured),
+            short: rounds.len() < FULL_ROUNDS,
             rounds,
         }
     }

@@ -1,10 +1,11 @@
 //! Y1: sockets that are held and nothing else. What the kernel keeps for them is the floor.
 
 use crate::{
-    link::{Link, source_of},
+    link::Link,
     machine::{self, Memory},
     poller::{Poller, Watch},
     process::Helper,
+    sources::Sources,
 };
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -36,12 +37,10 @@ pub struct Idle {
 
 /// Accepts and holds until the process is ended.
 pub fn serve() -> Result<()> {
-    machine::raise_file_limit()?;
-    let listener = super::listener()?;
+    let listener = super::serving()?;
     listener.set_nonblocking(true)?;
     let mut poller = Poller::new()?;
     poller.add(&listener, 0, Watch::Read)?;
-    super::announce(listener.local_addr()?);
     let mut held: Vec<TcpStream> = Vec::new();
     loop {
         for position in 0..poller.wait(None)? {
@@ -82,9 +81,10 @@ pub fn measure(
     sleep(quiet);
     let before = Memory::now(Some(holder.pid()))?;
     let objects_before = split.then(machine::slab_object_bytes).transpose()?;
+    let sources = Sources::default();
     let links: Vec<Link> = (0..connections)
-        .map(|index| Link::connect(address, source_of(address, index)))
-        .collect::<Result<_, _>>()?;
+        .map(|index| Ok(Link::connect(address, sources.of(address, index)?)?))
+        .collect::<Result<_>>()?;
     sleep(quiet);
     let after = Memory::now(Some(holder.pid()))?;
     let client_share = match objects_before {
@@ -101,6 +101,8 @@ pub fn measure(
             Some(client as f64 / both as f64)
         }
     };
+    // Nothing of it stays behind for who measures next.
+    links.iter().try_for_each(Link::reset_on_close)?;
     drop((links, warm));
     let per = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let slab = per(after.slab_bytes, before.slab_bytes);
@@ -117,7 +119,10 @@ pub fn measure(
 
 /// Waits until the kernel has no socket any more that only waits for late packets and frees
 /// nothing more.
-fn until_forgotten() -> Result<()> {
+///
+/// # Errors
+/// It does not come to that in minutes, or only root may know.
+pub fn until_forgotten() -> Result<()> {
     let begun = Instant::now();
     let mut bytes = u64::MAX;
     loop {

@@ -1,6 +1,7 @@
 //! The yardsticks Y1 to Y5: as little as can be done for the same work, as well as we can do it.
 //! What Starling is measured against.
 
+pub mod frozen;
 pub mod fsync;
 pub mod idle;
 pub mod redis;
@@ -9,6 +10,7 @@ pub mod relay_epoll;
 pub mod relay_monoio;
 pub mod rocks;
 
+use crate::machine;
 use anyhow::Result;
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -24,8 +26,11 @@ fn listener() -> Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Tells the process that started this one where to connect.
-fn announce(address: SocketAddr) {
+/// The listener of a process that serves, which tells the one that started it where to connect.
+fn serving() -> Result<TcpListener> {
+    machine::raise_file_limit()?;
+    let listener = listener()?;
     // Nobody to hear it is nobody to serve: the first connection will be missing instead.
-    let _ = writeln!(std::io::stdout(), "{address}");
+    let _ = writeln!(std::io::stdout(), "{}", listener.local_addr()?);
+    Ok(listener)
 }

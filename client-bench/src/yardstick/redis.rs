@@ -2,10 +2,10 @@
 
 use crate::{
     dialect::Redis,
-    load::{self, Outcome, Plan},
+    load::{self, Outcome, Plan, Unwatched},
     process::{Helper, free_address},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::{
     net::SocketAddr,
     path::Path,
@@ -48,6 +48,7 @@ impl RedisServer {
         let plan =
             Plan { server: self.address, server_pid: Some(self.helper.pid()), ..plan.clone() };
         let run_id = rand::random();
-        Ok(load::run(plan, run_id, Redis::new(run_id))?.0)
+        let (measured, _) = load::run(plan, run_id, Redis::new(run_id), &mut Unwatched)?;
+        measured.outcome().context("interrupted before anything was measured")
     }
 }

@@ -3,11 +3,13 @@
 use crate::{
     arguments::Variant,
     dialect::Relay,
-    load::{self, Outcome, Plan},
+    fleet::{self, Crew},
+    load::{self, Outcome, Plan, Unwatched},
     process::Helper,
+    scenario::Scenario,
     storm::{self, Storm},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::{net::SocketAddr, time::Duration};
 
@@ -36,12 +38,20 @@ impl RelayServer {
 
     /// How fast it takes connections: accepted, named and told so.
     pub fn storm(&self, connections: usize, measured: Duration) -> Result<Storm> {
-        Ok(storm::run(Relay, self.address, Some(self.pid()), connections, measured)?.0)
+        Ok(storm::run(Relay::default(), self.address, Some(self.pid()), connections, measured)?.0)
+    }
+
+    /// Runs `scenario` against it, shared by several processes.
+    pub fn measure_with(&self, crew: &Crew, scenario: &Scenario) -> Result<Outcome> {
+        let pid = Some(self.pid());
+        let measured = fleet::run(crew, scenario, self.address, pid, None, &mut Unwatched)?;
+        measured.outcome().context("interrupted before anything was measured")
     }
 
     /// Runs `plan` against it.
     pub fn measure(&self, plan: &Plan) -> Result<Outcome> {
         let plan = Plan { server: self.address, server_pid: Some(self.pid()), ..plan.clone() };
-        Ok(load::run(plan, rand::random(), Relay)?.0)
+        let (measured, _) = load::run(plan, rand::random(), Relay::default(), &mut Unwatched)?;
+        measured.outcome().context("interrupted before anything was measured")
     }
 }

@@ -3,7 +3,6 @@
 use crate::{
     dialect::{ACK, HEADER_BYTES},
     link::{Link, Received, Scratch},
-    machine,
     poller::{Poller, Watch},
 };
 use anyhow::{Context, Result};
@@ -29,8 +28,12 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// On a free loopback port.
     pub fn listen() -> Result<Relay> {
-        let listener = super::listener()?;
+        Relay::on(super::listener()?)
+    }
+
+    fn on(listener: TcpListener) -> Result<Relay> {
         listener.set_nonblocking(true)?;
         let poller = Poller::new()?;
         poller.add(&listener, LISTENER, Watch::Read)?;
@@ -112,14 +115,14 @@ impl Relay {
                 } else if let Some(place) = names.get(name)
                     && let Some(Some(to)) = links.get_mut(*place as usize)
                 {
-                    to.out.extend_from_slice(frame);
+                    to.out().extend_from_slice(frame);
                     touch(links, dirty, *place as usize);
                 }
                 own.extend_from_slice(&ACK);
             }
             Ok::<_, std::io::Error>(bytes.len() - rest.len())
         });
-        let answered = !link.out.is_empty();
+        let answered = link.has_output();
         self.links[index] = Some(link);
         match received {
             Ok(Received::Bytes | Received::Nothing) if answered => {
@@ -148,9 +151,7 @@ fn touch(links: &mut [Option<Link>], dirty: &mut Vec<usize>, index: usize) {
 
 /// Relays until the process is ended.
 pub fn serve() -> Result<()> {
-    machine::raise_file_limit()?;
-    let mut relay = Relay::listen()?;
-    super::announce(relay.address()?);
+    let mut relay = Relay::on(super::serving()?)?;
     loop {
         relay.turn(None)?;
     }

@@ -1,10 +1,7 @@
 //! Y2 on io_uring through monoio: reads stay pending, and the writes of a turn go to the kernel
 //! in one call.
 
-use crate::{
-    dialect::{ACK, HEADER_BYTES},
-    machine,
-};
+use crate::dialect::{ACK, HEADER_BYTES};
 use anyhow::Result;
 use monoio::{
     io::{AsyncReadRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable},
@@ -32,9 +29,7 @@ type Names = Rc<RefCell<Vec<Weak<RefCell<Outbox>>>>>;
 
 /// Relays until the process is ended.
 pub fn serve() -> Result<()> {
-    machine::raise_file_limit()?;
-    let listener = super::listener()?;
-    super::announce(listener.local_addr()?);
+    let listener = super::serving()?;
     let mut runtime =
         monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().with_entries(4_096).build()?;
     runtime.block_on(async {

@@ -4,9 +4,11 @@
 use crate::{clock::Clock, machine::Cpu, report::Report};
 use anyhow::{Context, Result, ensure};
 use rocksdb::{
-    Cache, ColumnFamilyDescriptor, DB, Env, Options, WriteBatch, WriteBatchIteratorCf, WriteOptions,
+    Cache, ColumnFamilyDescriptor, DB, Env, Options, ReadOptions, WriteBatch, WriteBatchIteratorCf,
+    WriteOptions,
 };
 use serde::Serialize;
+use starling_codec::{ConversationId, UserId};
 use std::{
     path::{Path, PathBuf},
     sync::mpsc,
@@ -15,8 +17,10 @@ use std::{
 
 /// Where the server keeps its database, in its data directory.
 const STORE: &str = "store";
-/// The family that has a row for every message.
+/// The family that has a row for every message, and the one that has what each user must learn.
+/// In both the first eight bytes of a key name the conversation or the user.
 const MESSAGES: &str = "message";
+const INBOXES: &str = "inbox";
 /// Rows are taken from the end of the log, for the most messages.
 const MAX_MESSAGES: u64 = 400_000;
 const CACHE_BYTES: usize = 64 << 20;
@@ -201,6 +205,53 @@ impl Rows {
             if waiting.messages_per_s > pipelined.messages_per_s { waiting } else { pipelined };
         Ok(best)
     }
+}
+
+/// How fast RocksDB alone reads inboxes with the bodies.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ReadBack {
+    pub inbox_rows: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub messages_per_s: f64,
+}
+
+/// Reads, for each of `pairs` of receiver and sender, the receiver's inbox rows and then the
+/// messages of their conversation: whole ranges, in this thread. The server must not run.
+///
+/// # Errors
+/// There is no store in `data_dir`.
+pub fn read_back(data_dir: &Path, pairs: &[(u32, u32)]) -> Result<ReadBack> {
+    let store = data_dir.join(STORE);
+    let (options, families) = options_of(&store)?;
+    let db = DB::open_cf_descriptors_read_only(&options, &store, families, false)?;
+    let family = |name| db.cf_handle(name).with_context(|| format!("the store has no {name}"));
+    let (inboxes, messages) = (family(INBOXES)?, family(MESSAGES)?);
+    let clock = Clock::start();
+    let (mut inbox_rows, mut of_messages, mut bytes) = (0, 0, 0);
+    let mut scan = |family, prefix: u64| -> Result<u64> {
+        let mut options = ReadOptions::default();
+        options.set_prefix_same_as_start(true);
+        options.set_iterate_upper_bound((prefix + 1).to_be_bytes());
+        let mut rows = 0;
+        let mut iterator = db.raw_iterator_cf_opt(family, options);
+        iterator.seek(prefix.to_be_bytes());
+        while let Some((key, value)) = iterator.item() {
+            // Touched, as who sends it would.
+            bytes += (key.len() + value.to_vec().len()) as u64;
+            rows += 1;
+            iterator.next();
+        }
+        iterator.status()?;
+        Ok(rows)
+    };
+    for &(receiver, sender) in pairs {
+        inbox_rows += scan(inboxes, receiver.into())?;
+        let conversation = ConversationId::direct(UserId(receiver), UserId(sender));
+        of_messages += scan(messages, conversation.0)?;
+    }
+    let messages_per_s = of_messages as f64 * 1e9 / clock.now_ns() as f64;
+    Ok(ReadBack { inbox_rows, messages: of_messages, bytes, messages_per_s })
 }
 
 /// Bytes of all tables after everything was compacted. The server must not run.

@@ -1,0 +1,84 @@
+//! A load on several processes, of this machine or of others. One coordinates: it deals the
+//! scenario out over TCP, lets all begin at once, and adds up what they measured. Who takes part
+//! needs no more than its address, and trusts it; so does the coordinator trust whoever connects:
+//! tokens go this way, so it belongs into a network of one's own.
+
+mod coordinator;
+mod member;
+
+pub use coordinator::{Crew, run};
+pub use member::join;
+
+use crate::{
+    load::{Measured, Progress},
+    scenario::Scenario,
+};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    io::{BufRead, Write},
+    net::{IpAddr, SocketAddr},
+};
+
+/// What one of them has to do.
+#[derive(Debug, Serialize, Deserialize)]
+struct Task {
+    server: SocketAddr,
+    /// Its part of the whole.
+    scenario: Scenario,
+    language: Language,
+    run_id: u64,
+    /// Addresses that connections come from, and how many connections others of the same machine
+    /// have; one on another machine knows its own.
+    sources: Vec<IpAddr>,
+    before: usize,
+    /// Whose processor time it measures: one of them does.
+    server_pid: Option<u32>,
+}
+
+/// What the server is spoken to in.
+#[derive(Debug, Serialize, Deserialize)]
+enum Language {
+    /// With these users, as their file has them.
+    Starling { users: String },
+    /// With names from here on.
+    Relay { first: usize },
+}
+
+/// What the coordinator says.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    Task(Box<Task>),
+    Begin,
+    Stop,
+}
+
+/// What it hears.
+#[derive(Debug, Serialize, Deserialize)]
+enum Tell {
+    /// All connections are there.
+    Ready,
+    Progress(Progress),
+    /// The users are as their file should have them now.
+    Done {
+        measured: Box<Measured>,
+        users: String,
+    },
+    Failed(String),
+}
+
+/// One line, one message.
+fn say<M: Serialize>(to: &mut impl Write, message: &M) -> Result<()> {
+    let mut line = serde_json::to_string(message)?;
+    line.push('\n');
+    to.write_all(line.as_bytes()).context("the other end of the load is gone")
+}
+
+/// None: the other end closed.
+fn hear<M: DeserializeOwned>(from: &mut impl BufRead) -> Result<Option<M>> {
+    let mut line = String::new();
+    if from.read_line(&mut line).context("the other end of the load is gone")? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line).context("the other end speaks another version")?))
+}
