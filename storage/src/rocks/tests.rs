@@ -234,6 +234,48 @@ fn a_mark_makes_the_next_opening_read_everything() {
     assert!(mark.exists(), "the next opening looks again");
 }
 
+/// RocksDB would begin a new store there, and delete the tables of the old one.
+#[test]
+fn a_store_without_its_beginning_is_refused_and_nothing_of_it_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    put(&backend, 7, 1);
+    backend.settle().unwrap();
+    put(&backend, 7, 2);
+    drop(backend);
+    let store = directory.path().join("store");
+    let (_, manifest) = promise::current_manifest(&store).unwrap().unwrap();
+    for file in [store.join("CURRENT"), manifest] {
+        let aside = directory.path().join("aside");
+        fs::rename(&file, &aside).unwrap();
+        let refused = RocksBackend::open(&settings(directory.path()));
+        let Err(OpenError::Corrupt(text)) = refused else { panic!("opened") };
+        assert!(text.contains("is gone"), "{text}");
+        fs::rename(&aside, &file).unwrap();
+    }
+    assert_eq!(seqs(&*open(directory.path()).view(), Tier::All, 7).unwrap(), [2, 1]);
+}
+
+/// As after a flush whose change of the list was lost: an older store, and its log may be gone.
+#[test]
+fn a_list_of_tables_that_lost_a_change_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    let store = directory.path().join("store");
+    let (_, manifest) = promise::current_manifest(&store).unwrap().unwrap();
+    let before = fs::metadata(&manifest).unwrap().len();
+    put(&backend, 7, 1);
+    backend.settle().unwrap();
+    drop(backend);
+    let whole = fs::read(&manifest).unwrap();
+    assert!(whole.len() as u64 > before);
+    fs::write(&manifest, &whole[..before as usize]).unwrap();
+    let refused = RocksBackend::open(&settings(directory.path()));
+    assert!(matches!(refused, Err(OpenError::Corrupt(_))));
+    fs::write(&manifest, &whole).unwrap();
+    assert_eq!(seqs(&*open(directory.path()).view(), Tier::All, 7).unwrap(), [1]);
+}
+
 #[test]
 fn the_disk_tells_its_room() {
     let directory = tempfile::tempdir().unwrap();

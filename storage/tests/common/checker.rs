@@ -40,6 +40,7 @@ impl Contents {
                 }
             }
             assert_eq!(head.epoch, Epoch(epoch), "the head of {user} is her last event");
+            assert!(head.epoch <= store.handle.epoch(), "{user} has an event of an epoch to come");
             contents.inboxes.insert(user, events);
         }
         for (conversation, mut told) in conversations {
