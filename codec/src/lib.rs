@@ -12,6 +12,7 @@ mod ids;
 mod kind;
 pub mod limits;
 mod place;
+pub mod planted;
 mod query;
 mod window;
 

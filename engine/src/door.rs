@@ -6,6 +6,7 @@ use crate::{DoorSend, Engine, Hop, Now, session::Live};
 use starling_codec::{
     Accepted, Blame, ConversationId, DeviceId, ErrorCode, Frame, Kind, Nonce, SendNo, UserId,
     limits::{MAX_CONTENT_BYTES, MAX_SEND_SPAN},
+    planted::{Fault, is_planted},
     wire::{self, Class, send::To},
 };
 
@@ -111,7 +112,7 @@ impl Engine {
         if class == Class::Replicated {
             return Err(ErrorCode::ClassUnavailable.into());
         }
-        if !live.is_next(send.send_no, send.oldest) {
+        if !live.is_next(send.send_no, send.oldest) && !is_planted(Fault::DoorForgetsOrder) {
             return Err(ErrorCode::SendOutOfOrder.into());
         }
         let wait_us = live.rate_wait_us(now, sends_per_second);
@@ -156,7 +157,10 @@ impl Engine {
             seq: accepted.seq,
             place: Some(accepted.place.into()),
             time_ms: accepted.id.time_ms(),
-            class: accepted.class as i32,
+            class: match is_planted(Fault::AckFlatters) {
+                true => Class::Durable as i32,
+                false => accepted.class as i32,
+            },
         };
         self.send_frame(number, Kind::SendAck, &ack);
     }

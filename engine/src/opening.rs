@@ -13,6 +13,7 @@ use starling_codec::{
         MAX_CLIENT_NAME_BYTES, MAX_CONTENT_BYTES, MAX_FRAME_BYTES, MAX_HEARTBEAT_S,
         MAX_HISTORY_PAGE, MAX_REQUESTS_IN_FLIGHT, MAX_SEND_SPAN, MAX_TOKEN_BYTES, MIN_HEARTBEAT_S,
     },
+    planted::{Fault, is_planted},
     wire,
 };
 
@@ -191,6 +192,9 @@ impl Engine {
             window: Some(state.window.into()),
             resumed: state.resumption == Resumption::Continues,
             rewind: match state.resumption {
+                Resumption::Rewind(_) if is_planted(Fault::RewindTooFar) => {
+                    Some(Place::START.into())
+                }
                 Resumption::Rewind(last) => Some(last.into()),
                 _ => None,
             },

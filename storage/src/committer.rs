@@ -18,7 +18,10 @@ use crate::{
     readers::Public,
     sequencer::{Absent, Commit, Sequencer, unknown, unknown_of},
 };
-use starling_codec::{Announcement, Answer, Command, Origin, Outcome, Query, Submission};
+use starling_codec::{
+    Announcement, Answer, Command, Origin, Outcome, Query, Submission,
+    planted::{Fault, is_planted},
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -313,7 +316,9 @@ impl Committer {
 
     /// Announces what waits for no sync and has nothing before it that does.
     fn announce_buffered(&mut self) {
-        while let Some(first) = self.written.pop_front_if(|first| !first.commit.durable) {
+        let may_go =
+            |first: &mut Written| !first.commit.durable || is_planted(Fault::AnnouncedUnsynced);
+        while let Some(first) = self.written.pop_front_if(may_go) {
             self.covered = self.covered.saturating_sub(1);
             self.announce(first);
         }

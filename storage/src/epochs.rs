@@ -7,7 +7,10 @@ use crate::{
     layout::{FORMAT, MetaKey},
     sequencer::read_high_water,
 };
-use starling_codec::{Epoch, EpochTag};
+use starling_codec::{
+    Epoch, EpochTag,
+    planted::{Fault, is_planted},
+};
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// All openings of this store, by number. Never empty.
@@ -47,7 +50,11 @@ pub fn begin(backend: &dyn Backend, tag: EpochTag) -> Result<Opening, OpenError>
         return Err(OpenError::UnknownFormat { found, known: FORMAT });
     }
     let mut tags = read_epochs(reads)?;
-    let current = Epoch(tags.last_key_value().map_or(0, |(last, _)| last.0) + 1);
+    let last = tags.last_key_value().map_or(0, |(last, _)| last.0);
+    let current = match is_planted(Fault::EpochStands) {
+        true => Epoch(last.max(1)),
+        false => Epoch(last + 1),
+    };
     tags.insert(current, tag);
     backend.settle()?;
 

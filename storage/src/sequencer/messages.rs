@@ -16,6 +16,7 @@ use crate::{
 use starling_codec::{
     Accepted, Append, ConversationId, Cursor, DeviceId, Epoch, ErrorCode, MessageId, Nonce,
     Outcome, Place, SendNo, SendWindow, Standing, UserId,
+    planted::{Fault, is_planted},
     wire::{self, Class, event::Kind},
 };
 use std::collections::BTreeSet;
@@ -63,6 +64,7 @@ impl Sequencer {
         let (standing, previous_own) = (window.window.standing(send_no), window.last_own);
         match standing {
             Standing::Stale => return refuse(ErrorCode::SendStale),
+            Standing::Applied if is_planted(Fault::RepeatStored) => {}
             Standing::Applied => return self.repeat(reads, &append, slot, previous_own),
             Standing::New => {}
         }
@@ -73,6 +75,12 @@ impl Sequencer {
         let conversation = self.conversation(reads, append.conversation)?;
         let state = self.conversations.at(conversation);
         state.head += 1;
+        if is_planted(Fault::ConversationSkips) {
+            state.head += 1;
+        }
+        if is_planted(Fault::ConversationStands) {
+            state.head = state.head.min(2);
+        }
         let seq = state.head;
         self.rows.put(Family::Message, &layout::message_key(append.conversation, seq), |out| {
             encode_message(&append, out);
@@ -80,6 +88,9 @@ impl Sequencer {
         let mut place = Place::START;
         for user in append.recipients.iter() {
             let slot = if user == sender { slot } else { self.user(reads, user)? };
+            if user == sender && is_planted(Fault::SenderLeftOut) {
+                continue;
+            }
             if user == sender {
                 place = self.add_message(slot, &append, seq, Some(previous_own));
                 let device = &mut self.users.at(slot).devices[index];
@@ -221,6 +232,7 @@ impl Sequencer {
             }
             None => (Reference::Received { conversation, seq }, Nonce(0)),
         };
+        let lost = usize::from(is_planted(Fault::ContentCut)).min(append.content.len());
         let message = wire::Message {
             conversation: conversation.0,
             seq,
@@ -230,7 +242,7 @@ impl Sequencer {
             send_no: append.send_no.0,
             class: append.class as i32,
             time_ms: append.id.time_ms(),
-            content: append.content.clone(),
+            content: append.content.slice(..append.content.len() - lost),
             nonce: nonce.0,
         };
         let pending = self.pending(slot);
