@@ -4,7 +4,7 @@
 # make manual  shell completions and man pages into ./bin/manual
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
-# make bench   the benchmarks of codec, engine and storage
+# make bench   the benchmarks of codec, engine, storage and check
 #
 # The build lives outside the checkout, because RocksDB takes ten minutes to compile and should
 # do so once. Run and tests share the release profile for the same reason.
@@ -52,7 +52,7 @@ damage: prepare
 	$(CARGO) test --release --locked --package starling-storage --test damage -- --nocapture
 
 bench: prepare
-	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage
+	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage --package starling-check
 
 prepare:
 	@./xtask/prepare.sh

@@ -23,8 +23,7 @@ impl Position {
     }
 }
 
-/// A property that does not hold, and the lines that contradict each other: with any of them
-/// missing nothing would be wrong.
+/// A property that does not hold, and the few lines that contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub property: Property,

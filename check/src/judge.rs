@@ -304,8 +304,10 @@ impl Judge {
     fn judge_untold(&mut self, send: &Send, message: u32) {
         let device = &self.devices.list[send.device as usize];
         let knows = self.ages.rank(device.opening) == self.ages.newest() && !self.ages.restored();
+        let remembers = device.forgot.is_none_or(|forgot| send.answered_at > forgot);
         if let Some(settled) = device.settled
             && knows
+            && remembers
             && self.alive[message as usize].is_none()
             && self.excuses(message)
         {

@@ -54,6 +54,7 @@ pub(super) async fn login(
 
 pub(super) async fn logout(context: &Context, terminal: &mut Terminal) -> Result<(), Failure> {
     let online = context.connect().await?;
+    terminal.speak_for(&online.identity);
     let name = online.identity.name.clone();
     online.client.logout().await.map_err(|error| Failure::request(error, &name))?;
     online.client.close().await;
@@ -67,6 +68,7 @@ pub(super) async fn passwd(context: &Context, terminal: &mut Terminal) -> Result
     let old = password(PASSWORD, "Old password: ")?;
     let new = new_password(NEW_PASSWORD, "New password: ")?;
     let online = context.connect_profile(profile, identity).await?;
+    terminal.speak_for(&online.identity);
     let name = online.identity.name.clone();
     let changed = online.client.change_password(&old, &new).await;
     changed.map_err(|error| match Failure::request(error, &name) {

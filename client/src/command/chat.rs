@@ -34,6 +34,7 @@ pub(super) async fn run(
     name: &str,
 ) -> Result<(), Failure> {
     let online = context.connect().await?;
+    terminal.speak_for(&online.identity);
     let resolved = tokio::time::timeout(PATIENCE, online.client.resolve(name)).await;
     let peer = resolved
         .unwrap_or(Err(RequestError::Lost))

@@ -23,6 +23,7 @@ pub(super) async fn run(
     limit: u32,
 ) -> Result<(), Failure> {
     let online = context.connect().await?;
+    terminal.speak_for(&online.identity);
     let resolved = tokio::time::timeout(PATIENCE, online.client.resolve(name)).await;
     let user = resolved
         .unwrap_or(Err(RequestError::Lost))

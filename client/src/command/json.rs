@@ -4,7 +4,8 @@ use crate::{
     Entry, Identity, Peer, Receipt, Refusal, Unsent, Welcomed,
     codec::{
         Place,
-        wire::{self, Class, event::Kind},
+        history::{self, class_name},
+        wire::{self, event::Kind},
     },
     text_of,
 };
@@ -12,6 +13,15 @@ use serde::Serialize;
 
 /// Version of the format. Fields and types of lines may be added in it; anything else raises it.
 pub(super) const FORMAT: u32 = 1;
+
+/// A line as it is printed.
+#[derive(Debug, Serialize)]
+pub(super) struct Addressed<'a> {
+    #[serde(flatten)]
+    pub line: &'a Line,
+    /// The device that prints it, as in a history.
+    pub at: Option<&'a str>,
+}
 
 /// One line. Ids are strings, for they have more bits than a JSON number keeps.
 #[derive(Debug, Serialize, PartialEq)]
@@ -46,6 +56,8 @@ pub(super) enum Line {
         device: String,
         send_no: u64,
         class: &'static str,
+        nonce: Option<String>,
+        digest: String,
         text: Option<String>,
         time_ms: u64,
     },
@@ -68,6 +80,10 @@ pub(super) enum Line {
         format: u32,
         user: String,
         device: String,
+        epoch: u32,
+        tag: String,
+        window_highest: u64,
+        window_bitmap: String,
         head_seq: u64,
         head_epoch: u32,
         resumed: bool,
@@ -87,6 +103,7 @@ pub(super) enum Line {
         user: Option<String>,
         conversation: Option<String>,
         send_no: u64,
+        nonce: String,
         reason: &'static str,
         text: Option<String>,
     },
@@ -102,14 +119,6 @@ pub(super) enum Line {
         retryable: bool,
         message: String,
     },
-}
-
-pub(super) fn class_name(class: Class) -> &'static str {
-    match class {
-        Class::Durable => "durable",
-        Class::Buffered => "buffered",
-        Class::Replicated => "replicated",
-    }
 }
 
 impl Line {
@@ -147,6 +156,8 @@ impl Line {
             device: message.device.to_string(),
             send_no: message.send_no,
             class: class_name(message.class()),
+            nonce: (message.nonce != 0).then(|| message.nonce.to_string()),
+            digest: history::digest(&message.content).to_string(),
             text: text_of(&message.content),
             time_ms: message.time_ms,
         }
@@ -174,6 +185,10 @@ impl Line {
             format: FORMAT,
             user: identity.user.to_string(),
             device: identity.device.to_string(),
+            epoch: welcomed.epoch.0,
+            tag: welcomed.tag.to_string(),
+            window_highest: welcomed.window.highest().0,
+            window_bitmap: welcomed.window.bitmap().to_string(),
             head_seq: welcomed.head.seq,
             head_epoch: welcomed.head.epoch.0,
             resumed: welcomed.resumed,
@@ -199,8 +214,9 @@ impl Line {
             Unsent::Lost => "lost",
             Unsent::Stale => "stale",
         };
-        let send_no = entry.send_no.0;
-        Line::Unsent { user, conversation, send_no, reason, text: text.map(str::to_owned) }
+        let (send_no, nonce) = (entry.send_no.0, entry.nonce.to_string());
+        let text = text.map(str::to_owned);
+        Line::Unsent { user, conversation, send_no, nonce, reason, text }
     }
 }
 
@@ -209,7 +225,10 @@ mod tests {
     use super::*;
     use crate::{
         EntryState, Outgoing,
-        codec::{ConversationId, DeviceId, Epoch, ErrorCode, MessageId, Nonce, SendNo, UserId},
+        codec::{
+            ConversationId, DeviceId, Epoch, EpochTag, ErrorCode, MessageId, Nonce, SendNo,
+            SendWindow, UserId, wire::Class,
+        },
         content_of,
     };
 
@@ -264,6 +283,9 @@ mod tests {
         let delivered =
             wire::Delivered { conversation: conversation().0, user: 2, seq: 1, time_ms: TIME_MS };
         let welcomed = Welcomed {
+            epoch: Epoch(1),
+            tag: EpochTag(ID),
+            window: SendWindow::from_parts(SendNo(1), 0),
             head: Place::new(3, Epoch(1)),
             time_ms: TIME_MS,
             heartbeat_s: 30,
@@ -298,6 +320,12 @@ mod tests {
         ]
     }
 
+    /// Counters and the answers about accounts are of no device.
+    fn addressed(line: &Line) -> Addressed<'_> {
+        let of_none = matches!(line, Line::Account { .. } | Line::Counter { .. });
+        Addressed { line, at: (!of_none).then_some("1.1") }
+    }
+
     /// Fails to compile when a type is added, and then the test until it has an example.
     fn number_of(line: &Line) -> usize {
         match line {
@@ -326,8 +354,29 @@ mod tests {
         let examples = examples();
         assert!(examples.iter().map(number_of).eq(0..13), "one example of every type");
         let printed: Vec<String> =
-            examples.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+            examples.iter().map(|line| serde_json::to_string(&addressed(line)).unwrap()).collect();
         assert_eq!(documented, printed);
+    }
+
+    /// docs/history.md says so.
+    #[test]
+    fn the_printed_lines_are_a_history() {
+        for line in examples() {
+            let printed = serde_json::to_vec(&addressed(&line)).unwrap();
+            let read = starling_check::parse(&printed);
+            let is_aside = matches!(
+                line,
+                Line::Account { .. }
+                    | Line::Done { .. }
+                    | Line::Error { .. }
+                    | Line::Counter { .. }
+            );
+            match read {
+                Ok(starling_check::Parsed::Aside) => assert!(is_aside, "{line:?}"),
+                Ok(starling_check::Parsed::Record(_)) => assert!(!is_aside, "{line:?}"),
+                other => panic!("{line:?}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let mut interrupts = Interrupts::new()?;
     let (profile, identity) = context.open_logged_in()?;
+    terminal.speak_for(&identity);
     if let Some(place) = after {
         profile.journal.set_shown(place)?;
     }

@@ -20,6 +20,7 @@ pub(super) async fn run(
     text: &str,
 ) -> Result<(), Failure> {
     let online = context.connect().await?;
+    terminal.speak_for(&online.identity);
     let resolved = online.client.resolve(name);
     let resolved = tokio::time::timeout(PATIENCE, resolved).await;
     // Nothing is in the outbox yet, so the command may simply be typed again.

@@ -1,7 +1,10 @@
 //! What is printed: lines for people, or JSON lines for machines.
 
-use super::{failure::Failure, json::Line};
-use crate::{Entry, Peer, Unsent};
+use super::{
+    failure::Failure,
+    json::{Addressed, Line},
+};
+use crate::{Entry, Identity, Peer, Unsent};
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
@@ -9,6 +12,8 @@ use std::{
 
 pub(super) struct Terminal {
     json: bool,
+    /// The device that the command speaks for, for machines.
+    at: Option<String>,
     colours: bool,
     out: io::BufWriter<io::Stdout>,
 }
@@ -40,7 +45,12 @@ impl Terminal {
         // https://no-color.org: set and not empty.
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colours = wanted && !json && io::stdout().is_terminal();
-        Terminal { json, colours, out: io::BufWriter::new(io::stdout()) }
+        Terminal { json, at: None, colours, out: io::BufWriter::new(io::stdout()) }
+    }
+
+    /// From now on lines for machines name the device that prints them.
+    pub fn speak_for(&mut self, identity: &Identity) {
+        self.at = Some(format!("{}.{}", identity.user, identity.device));
     }
 
     pub fn is_json(&self) -> bool {
@@ -58,7 +68,8 @@ impl Terminal {
     /// Prints a line for machines, or another for people.
     pub fn print(&mut self, line: &Line, human: impl FnOnce(&Terminal) -> String) -> Printed {
         if self.json {
-            serde_json::to_writer(&mut self.out, line).map_err(io::Error::from)?;
+            let line = Addressed { line, at: self.at.as_deref() };
+            serde_json::to_writer(&mut self.out, &line).map_err(io::Error::from)?;
             writeln!(self.out)?;
         } else {
             let text = human(self);

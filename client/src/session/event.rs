@@ -1,7 +1,7 @@
 //! What a session tells its app, and what it wants of its transport.
 
 use crate::{Answer, Entry, Receipt, Refusal, RequestError};
-use starling_codec::{Nonce, Place, wire};
+use starling_codec::{Epoch, EpochTag, Nonce, Place, SendWindow, wire};
 
 /// What happened, in the order in which it was kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +32,12 @@ pub enum Event {
 /// What a WELCOME said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcomed {
+    pub epoch: Epoch,
+    pub tag: EpochTag,
+    /// The end of the inbox.
     pub head: Place,
+    /// Which numbers of this device were applied.
+    pub window: SendWindow,
     /// Server time, Unix milliseconds.
     pub time_ms: u64,
     pub heartbeat_s: u32,

@@ -3,7 +3,10 @@
 use super::{Event, Session, State};
 use crate::{Change, Receipt, Store};
 use starling_codec::{
-    ConversationId, Epoch, Kind, MessageId, Nonce, Place, SendNo, limits,
+    ConversationId, Epoch, Kind, MessageId, Nonce, Place, SendNo,
+    history::Fact,
+    limits,
+    planted::{Fault, is_planted},
     wire::{self, event::Kind as EventKind},
 };
 
@@ -98,8 +101,12 @@ impl<S: Store> Session<S> {
         if live.unacknowledged > 0 && self.keeping_up {
             live.unacknowledged = 0;
             live.ack_due_ms = None;
-            let cursor = Some(self.cursor.into());
-            self.write(Kind::Ack, &wire::Ack { cursor });
+            let cursor = match is_planted(Fault::AcksAhead) {
+                true => self.highest,
+                false => self.cursor,
+            };
+            self.record(|| Fact::Acked(cursor));
+            self.write(Kind::Ack, &wire::Ack { cursor: Some(cursor.into()) });
         }
     }
 }

@@ -10,6 +10,7 @@ mod event;
 mod inbox;
 mod opening;
 mod outbox;
+mod recorder;
 mod requests;
 
 pub use event::{Event, StopReason, Welcomed, Wish};
@@ -22,10 +23,13 @@ use crate::{
 };
 use opening::Live;
 use outbox::Outbox;
+use recorder::Recorder;
 use requests::Requests;
 use starling_codec::{
     Decoded, Epoch, EpochTag, ErrorCode, Frame, Kind, Nonce, Place, append_frame, append_ping,
-    append_pong, decode_frame, limits,
+    append_pong, decode_frame,
+    history::{Fact, Record},
+    limits,
     wire::{self, AppState},
 };
 use std::{collections::VecDeque, mem};
@@ -80,6 +84,7 @@ pub struct Session<S> {
     changes: Vec<Change>,
     news: Vec<Event>,
     events: VecDeque<Event>,
+    recorder: Option<Recorder>,
 }
 
 #[derive(Debug)]
@@ -124,6 +129,7 @@ impl<S: Store> Session<S> {
             changes: Vec::new(),
             news: Vec::new(),
             events: VecDeque::new(),
+            recorder: None,
         };
         if !session.identity.as_ref().is_some_and(Identity::is_logged_in) {
             session.stop(StopReason::NotLoggedIn);
@@ -266,6 +272,16 @@ impl<S: Store> Session<S> {
         self.events.pop_front()
     }
 
+    /// From now on a history of the session is kept, which whoever asked for it must take.
+    pub fn start_recording(&mut self) {
+        self.recorder.get_or_insert_default();
+    }
+
+    /// The next record of the session's history, if it is recorded.
+    pub fn poll_record(&mut self) -> Option<Record> {
+        self.recorder.as_mut()?.next()
+    }
+
     /// Takes a message into the outbox, where it survives the process, and sends it as soon as it
     /// can. `nonce` is random and names the message from now on.
     pub fn send(&mut self, now_ms: u64, nonce: Nonce, message: Outgoing) -> Result<(), QueueError> {
@@ -273,6 +289,9 @@ impl<S: Store> Session<S> {
             return Err(QueueError::Stopped);
         }
         let added = self.outbox.add(nonce, message)?;
+        if let [_, Change::Outbox(entry)] = &added {
+            self.record_send(entry);
+        }
         self.changes.extend(added);
         self.write_sends(now_ms);
         self.settle();
@@ -408,9 +427,28 @@ impl<S: Store> Session<S> {
         {
             // What was to be told did not happen.
             self.news.clear();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.failed();
+            }
             self.stop(StopReason::Store(error.to_string()));
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.committed(self.identity.as_ref(), &self.news);
+        }
         self.events.extend(self.news.drain(..));
+    }
+
+    /// Takes note of what is no event.
+    fn record(&mut self, fact: impl FnOnce() -> Fact) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(self.news.len(), fact());
+        }
+    }
+
+    fn record_send(&mut self, entry: &Entry) {
+        if let Some(own) = self.identity.as_ref().map(|identity| identity.user) {
+            self.record(|| recorder::send(entry, own));
+        }
     }
 
     fn write<M: prost::Message>(&mut self, kind: Kind, body: &M) {

@@ -4,6 +4,7 @@ use super::{Event, Session, State, StopReason, Welcomed};
 use crate::{Change, Refusal, Request, Store};
 use starling_codec::{
     Blame, Epoch, EpochTag, ErrorCode, Kind, MAGIC, PROTOCOL_VERSION, Place, SendWindow, limits,
+    planted::{Fault, is_planted},
     wire,
 };
 
@@ -117,21 +118,27 @@ impl<S: Store> Session<S> {
         });
         self.backoff.reset();
 
+        let (epoch, tag) = (Epoch(welcome.epoch), EpochTag(welcome.tag));
+        let window = welcome.window.map(SendWindow::from).unwrap_or_default();
         self.news.push(Event::Online(Welcomed {
+            epoch,
+            tag,
             head,
+            window,
             time_ms: welcome.time_ms,
             heartbeat_s: welcome.heartbeat_s,
             resumed: welcome.resumed,
         }));
         if welcome.reset {
             self.reset();
-        } else if let Some(place) = welcome.rewind {
+        } else if let Some(place) = welcome.rewind
+            && !is_planted(Fault::RewindIgnored)
+        {
             self.rewind(place.into());
         }
-        (self.epoch, self.tag) = (Epoch(welcome.epoch), EpochTag(welcome.tag));
+        (self.epoch, self.tag) = (epoch, tag);
         self.changes.push(Change::Epoch(self.epoch, self.tag));
 
-        let window = welcome.window.map(SendWindow::from).unwrap_or_default();
         self.changes.extend(self.outbox.welcomed(window, head.seq));
         self.settle_doubts();
         self.write_requests();

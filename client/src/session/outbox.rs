@@ -11,7 +11,10 @@ use crate::{
     Change, Entry, EntryState, Outgoing, Peer, QueueError, Receipt, Refusal, Store, Unsent,
 };
 use starling_codec::{
-    ConversationId, ErrorCode, Kind, MessageId, Nonce, Place, SendNo, SendWindow, Standing, limits,
+    ConversationId, ErrorCode, Kind, MessageId, Nonce, Place, SendNo, SendWindow, Standing,
+    history::Fact,
+    limits,
+    planted::{Fault, is_planted},
     wire::{self, send::To},
 };
 use std::collections::BTreeMap;
@@ -128,6 +131,7 @@ impl Outbox {
     pub fn welcomed(&mut self, window: SendWindow, head_seq: u64) -> Option<Change> {
         for (send_no, item) in &mut self.items {
             item.phase = match window.standing(SendNo(*send_no)) {
+                Standing::New if is_planted(Fault::NotSentAgain) => Phase::InFlight,
                 Standing::New => Phase::Waiting,
                 standing => Phase::Doubt { until_seq: head_seq, standing },
             };
@@ -227,7 +231,8 @@ impl Outbox {
     fn take_decided(&mut self, caught_up_seq: u64) -> Option<(Entry, Standing)> {
         let decided = self.items.iter().find_map(|(send_no, item)| match item.phase {
             Phase::Doubt { until_seq, standing }
-                if until_seq <= caught_up_seq && item.entry.state == EntryState::Unanswered =>
+                if (until_seq <= caught_up_seq || is_planted(Fault::NumberedAnewTooEarly))
+                    && item.entry.state == EntryState::Unanswered =>
             {
                 Some((*send_no, standing))
             }
@@ -314,6 +319,8 @@ impl<S: Store> Session<S> {
             _ => {
                 self.outbox.items.remove(&refused.send_no);
                 self.changes.push(Change::Settled(nonce));
+                let (send_no, code) = (SendNo(refused.send_no), refused.code);
+                self.record(|| Fact::Refused { send_no, nonce: Some(nonce), code });
                 self.news.push(Event::Refused { nonce, refusal });
             }
         }
@@ -332,6 +339,7 @@ impl<S: Store> Session<S> {
                 // Another message has the number: this device was restored from an old backup.
                 entry.send_no = self.outbox.next_number();
                 self.changes.push(Change::NextSendNo(self.outbox.next_send_no));
+                self.record_send(&entry);
             }
             self.outbox.items.insert(entry.send_no.0, Item::new(entry.clone()));
             self.changes.push(Change::Outbox(entry));

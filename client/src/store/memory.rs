@@ -3,6 +3,8 @@
 use super::{Change, Saved, Store, StoreError};
 use starling_codec::{
     DeviceId, Epoch, Place, UserId,
+    history::{self, StateHash},
+    planted::{Fault, is_planted},
     wire::{self, event::Kind},
 };
 use std::collections::BTreeMap;
@@ -40,6 +42,17 @@ impl MemoryStore {
     pub fn events(&self) -> &BTreeMap<u64, wire::Event> {
         &self.events
     }
+
+    /// The hash of what the device holds, as a history's last line of it has it.
+    pub fn state_hash(&self) -> StateHash {
+        let mut hash = StateHash::default();
+        for event in self.events.values() {
+            if let history::Fact::Event { place, kind, .. } = event.into() {
+                hash.add(place, &kind);
+            }
+        }
+        hash
+    }
 }
 
 impl Store for MemoryStore {
@@ -56,6 +69,7 @@ impl Store for MemoryStore {
                 Change::Applied(event) if !self.keeps_no_events => {
                     self.events.insert(event.seq, event.clone());
                 }
+                Change::Rewind(_) if is_planted(Fault::StoreKeeps) => {}
                 Change::Rewind(place) => self.events.retain(|_, event| place_of(event) <= *place),
                 Change::Reset => self.events.clear(),
                 _ => {}
