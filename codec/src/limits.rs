@@ -52,6 +52,10 @@ limits! {
     /// A cursor is acknowledged at the latest after so many events, or so many milliseconds.
     ACK_EVERY_EVENTS: u64 = 32;
     ACK_EVERY_MS: u64 = 1_000;
+    /// Most frames of a connection in a second that change nothing; then RATE_LIMITED.
+    MAX_FRUITLESS_FRAMES: u16 = 512;
+    /// A refused opener counts as so many of them.
+    OPENER_FRUITLESS_FRAMES: u16 = 64;
     /// A connection has this long to become a session, in milliseconds.
     OPENING_TIMEOUT_MS: u64 = 10_000;
     /// A peer that is silent for this many heartbeats, in halves, is gone: 1.5 heartbeats.
@@ -65,6 +69,8 @@ const _: () = assert!(MAX_CONTENT_BYTES * 2 <= MAX_FRAME_BYTES);
 // An event of the largest content always fits what a client lets the server send.
 const _: () = assert!(MAX_CONTENT_BYTES < MIN_WINDOW_BYTES as usize);
 const _: () = assert!(MAX_SEND_SPAN < crate::SendWindow::WIDTH);
+// A client that goes back twice a second with all that may be in flight is far from it.
+const _: () = assert!(4 * (MAX_SEND_SPAN as usize + 1) <= MAX_FRUITLESS_FRAMES as usize);
 const _: () = assert!(
     MAX_NAME_CHARS * 4 + MAX_PASSWORD_BYTES + MAX_CLIENT_NAME_BYTES < MAX_OPENING_FRAME_BYTES
 );

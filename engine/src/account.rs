@@ -14,7 +14,9 @@ use bytes::Bytes;
 use starling_codec::{
     Answer, Command, Credential, DeviceId, ErrorCode, Frame, Kind, Outcome, Query, Ticket,
     UserDraft, UserGrant, UserId,
-    limits::{MAX_CLIENT_NAME_BYTES, MAX_PASSWORD_BYTES, MIN_PASSWORD_BYTES},
+    limits::{
+        MAX_CLIENT_NAME_BYTES, MAX_PASSWORD_BYTES, MIN_PASSWORD_BYTES, OPENER_FRUITLESS_FRAMES,
+    },
     wire,
 };
 
@@ -403,6 +405,8 @@ impl Engine {
     /// Refuses an opener; another one may come.
     fn refuse_opener(&mut self, now: Now, number: u32, (code, retry_after_ms): Refusal) {
         self.open_again(now, number);
+        // Whoever's fault it is: an opener is dear, and who was told to wait should.
+        self.slots.at_mut(number).count_fruitless(OPENER_FRUITLESS_FRAMES);
         self.refuse(number, 0, code, retry_after_ms);
     }
 

@@ -1,15 +1,14 @@
 //! Connections: what one costs while it is idle, and the slots they live in.
 
-use crate::{Migrant, phase::Phase, session::Live};
-use starling_codec::Ticket;
+use crate::{Migrant, backlog::Waits, phase::Phase, session::Live};
+use starling_codec::{Ticket, limits::MAX_FRUITLESS_FRAMES};
 use std::collections::VecDeque;
 
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Frames of a connection that may bring nothing, in one tick: heartbeats, unknown kinds, and what
-/// is refused for what the peer did.
-const MAX_FRUITLESS_FRAMES: u16 = 2_048;
+/// A connection that sent more fruitless frames than this in a tick yields to the others.
+const YIELDS_ABOVE: u16 = 64;
 
 /// One connection. A million of these are held, so its size is a contract: what only a busy
 /// connection needs is in its [`Activity`], and nothing that can be derived is kept.
@@ -48,14 +47,20 @@ impl Slot {
         }
     }
 
-    /// A frame was answered, refused or skipped, and changed nothing.
-    pub(crate) fn count_fruitless(&mut self) {
-        self.fruitless = self.fruitless.saturating_add(1);
+    /// A frame was answered, refused or skipped, and changed nothing. Counts as so many.
+    pub(crate) fn count_fruitless(&mut self, frames: u16) {
+        self.fruitless = self.fruitless.saturating_add(frames);
     }
 
-    /// No client that means well sends so many such frames in a second.
+    /// No client that means well has sent so many such frames in a second: it may send no more.
     pub(crate) fn floods(&self) -> bool {
-        self.fruitless > MAX_FRUITLESS_FRAMES
+        self.fruitless >= MAX_FRUITLESS_FRAMES
+    }
+
+    /// Whether those who talk go first.
+    pub(crate) fn yields(&self) -> bool {
+        let talks = matches!(self.state, State::Live(_) | State::Operator { .. });
+        !talks || self.fruitless > YIELDS_ABOVE
     }
 }
 
@@ -123,6 +128,8 @@ impl Link {
 pub(crate) struct Activity {
     /// Bytes that are not yet a whole frame, or not yet to be looked at.
     pub(crate) input: Vec<u8>,
+    /// Where that stands among the input of others.
+    pub(crate) waits: Option<Waits>,
     output: Vec<u8>,
     /// How much of `output` is written.
     written: usize,

@@ -14,7 +14,8 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// The counters of one engine. All but `connections`, `sessions` and `users` only rise.
+/// The counters of one engine. All but `connections`, `sessions`, `users` and
+/// `unfinished_bytes` only rise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Open now.
@@ -41,6 +42,10 @@ pub struct Counters {
     /// Events written to connections, and those of them that were read from the view.
     pub events_out: u64,
     pub events_read: u64,
+    /// Connections closed because their unfinished input had waited longest when the shard held
+    /// too much, and the bytes of it that the shard holds now.
+    pub unfinished: u64,
+    pub unfinished_bytes: u64,
     /// Messages parked for the check of their conversation.
     pub parked: u64,
     /// Fewest credits there ever were.
@@ -72,6 +77,8 @@ impl Counters {
             dropped_cursors: 0,
             events_out: 0,
             events_read: 0,
+            unfinished: 0,
+            unfinished_bytes: 0,
             parked: 0,
             credits_low: u64::from(credits),
             skipped: Traffic::default(),
@@ -151,6 +158,8 @@ impl Counters {
             ("dropped_cursors", self.dropped_cursors),
             ("events_out", self.events_out),
             ("events_read", self.events_read),
+            ("closed_unfinished", self.unfinished),
+            ("unfinished_bytes", self.unfinished_bytes),
             ("parked", self.parked),
             ("credits_low", self.credits_low),
             ("skipped_frames", self.skipped.frames),

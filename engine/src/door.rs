@@ -13,6 +13,10 @@ use starling_codec::{
 /// Sends of one device that may be without an outcome.
 const MAX_SENDS: u8 = MAX_SEND_SPAN as u8 + 1;
 
+/// What a device that sends too fast is told to wait at least: a client that goes back with all
+/// that is in flight whenever one more would be let in is refused most of it, again and again.
+const RATE_RETRY_MS: u32 = 500;
+
 /// How many sends of one device may be without an outcome: when less than half of the credits is
 /// left, the fewer the less, so that who sends much cannot keep out who sends little.
 fn share(credits: u32, all: u32) -> u8 {
@@ -117,7 +121,7 @@ impl Engine {
         }
         let wait_us = live.rate_wait_us(now, sends_per_second);
         if wait_us > 0 {
-            let retry_after_ms = wait_us.div_ceil(1_000) as u32;
+            let retry_after_ms = (wait_us.div_ceil(1_000) as u32).max(RATE_RETRY_MS);
             return Err(Refusal { code: ErrorCode::RateLimited, retry_after_ms });
         }
         if live.sends >= share(self.credits, self.settings.credits) {
@@ -190,9 +194,9 @@ impl Engine {
 
     fn refuse_send(&mut self, number: u32, send_no: u64, code: ErrorCode, retry_after_ms: u32) {
         self.counters.refused(code);
-        // Whoever the server has no room for is not to blame.
-        if code.blame() != Blame::Overload {
-            self.slots.at_mut(number).count_fruitless();
+        // Whoever the server has no room for is not to blame, but should wait with what is behind.
+        if code.blame() != Blame::Overload || code == ErrorCode::SendOutOfOrder {
+            self.slots.at_mut(number).count_fruitless(1);
         }
         let refused = wire::SendRefused { send_no, code: code as u32, retry_after_ms };
         self.send_frame(number, Kind::SendRefused, &refused);

@@ -3,6 +3,7 @@
 
 use crate::{
     Counters, Effect, HashDone, Hop, Keyring, Migrant, Now, Reading, Settings,
+    backlog::Backlog,
     connection::{Slab, State},
     conversation::Conversations,
     outlet::Outlet,
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(crate) wheel: Wheel,
     pub(crate) users: Users,
     pub(crate) conversations: Conversations,
+    pub(crate) backlog: Backlog,
     pub(crate) waiting: Waitlist,
     pub(crate) outlet: Outlet,
     pub(crate) receipts: Receipts,
@@ -41,6 +43,8 @@ pub struct Engine {
     pub(crate) counters: Counters,
     /// State of the spread of times to try again.
     pub(crate) spread: u32,
+    /// There are more whose time is over than a turn closes.
+    pub(crate) expiring: bool,
     draining: Option<ErrorCode>,
     refusing: Option<ErrorCode>,
 }
@@ -56,6 +60,7 @@ impl Engine {
             wheel: Wheel::new(),
             users: Users::default(),
             conversations: Conversations::new(settings.max_known_conversations),
+            backlog: Backlog::new(),
             waiting: Waitlist::new(settings.shard),
             outlet: Outlet::default(),
             receipts: Receipts::default(),
@@ -64,6 +69,7 @@ impl Engine {
             dirty: VecDeque::new(),
             counters: Counters::new(settings.credits),
             spread: 0,
+            expiring: false,
             draining: None,
             refusing: None,
             settings,
@@ -101,9 +107,7 @@ impl Engine {
         self.counters.moved_in += 1;
         let ticket = self.place(now, State::Checking);
         self.slots.at_mut(ticket.slot).stopped = true;
-        if !migrant.rest.is_empty() {
-            self.slots.activity(ticket.slot).input = migrant.rest;
-        }
+        self.keep_input(now, ticket.slot, migrant.rest, true);
         match self.draining {
             Some(code) => self.close(now, ticket.slot, code),
             None => self.greet(ticket, migrant.identity, migrant.hello),
@@ -128,10 +132,17 @@ impl Engine {
         }
     }
 
+    /// Whether what this connection sends is to wait for the others': it is no session yet, or
+    /// what it sent within this second brought nothing.
+    pub fn yields(&self, ticket: Ticket) -> bool {
+        self.slots.find(ticket).is_none_or(|number| self.slots.at(number).yields())
+    }
+
     /// The socket is gone: the last that is heard of a ticket.
     pub fn closed(&mut self, now: Now, ticket: Ticket) {
         let Some(number) = self.slots.find(ticket) else { return };
         self.end_session(now, number);
+        self.backlog.forget(&mut self.slots, number);
         self.wheel.disarm(&mut self.slots, number);
         self.slots.remove(number);
         self.counters.connections -= 1;
@@ -233,6 +244,7 @@ impl Engine {
         self.store_due_cursors(now);
         self.let_out();
         self.counters.users = self.users.len() as u64;
+        self.counters.unfinished_bytes = self.backlog.bytes() as u64;
         self.receipts.trim();
         self.outlet.trim();
         trim(&mut self.dirty);
@@ -241,7 +253,8 @@ impl Engine {
     /// When the next turn is due though nothing comes in, in milliseconds of `mono_ms`; a time
     /// that is past means at once.
     pub fn wake_at(&self) -> Option<u64> {
-        if !self.effects.is_empty() || !self.dirty.is_empty() || self.outlet.has_work() {
+        let at_once = !self.effects.is_empty() || !self.dirty.is_empty();
+        if at_once || self.expiring || self.outlet.has_work() {
             return Some(0);
         }
         let cursors = self.receipts.due_ms().filter(|_| self.may_submit().is_ok());

@@ -34,12 +34,14 @@ impl Engine {
             // The usual case: whole frames are handled where they lie and nothing is kept.
             let (used, reading) = self.handle_frames(now, number, bytes);
             input.extend_from_slice(&bytes[used..]);
-            self.keep(number, input, reading)
+            self.keep(now, number, input, used, reading)
         } else {
+            // To the byte: half of what is not there would count as well.
+            input.reserve_exact(bytes.len());
             input.extend_from_slice(bytes);
             let (used, reading) = self.handle_frames(now, number, &input);
             input.drain(..used);
-            self.keep(number, input, reading)
+            self.keep(now, number, input, used, reading)
         }
     }
 
@@ -55,29 +57,37 @@ impl Engine {
         input.drain(..used);
         // A connection that was closed goes on by itself.
         let stopped = self.slots.at(number).stopped;
-        if self.keep(number, input, reading) == Reading::More && stopped {
+        if self.keep(now, number, input, used, reading) == Reading::More && stopped {
             let ticket = self.slots.ticket(number);
             self.effects.push_back(Effect::Read(ticket));
         }
     }
 
-    /// Keeps what is not used up yet. Of a connection that closes, that is nothing; of one that
-    /// leaves, it goes along.
-    fn keep(&mut self, number: u32, input: Vec<u8>, reading: Reading) -> Reading {
+    /// Keeps what is not used up yet, after so many bytes that were. Of a connection that closes,
+    /// that is nothing; of one that leaves, it goes along.
+    fn keep(
+        &mut self,
+        now: Now,
+        number: u32,
+        input: Vec<u8>,
+        used: usize,
+        reading: Reading,
+    ) -> Reading {
         let slot = self.slots.at_mut(number);
         slot.stopped = reading == Reading::Stop;
         match std::mem::replace(&mut slot.state, State::Moving) {
             State::Leaving(leaving) => {
                 let Leaving { shard, migrant } = *leaving;
                 let ticket = self.slots.ticket(number);
+                self.backlog.forget(&mut self.slots, number);
                 self.counters.moved_out += 1;
                 let migrant = Migrant { rest: input, ..migrant };
                 self.effects.push_back(Effect::Move(ticket, shard, migrant));
             }
             state => {
                 slot.state = state;
-                if slot.state.phase() != Phase::Closing && input.capacity() > 0 {
-                    self.slots.activity(number).input = input;
+                if slot.state.phase() != Phase::Closing {
+                    self.keep_input(now, number, input, used > 0);
                 }
             }
         }
@@ -110,6 +120,10 @@ impl Engine {
                 }
                 Decoded::Frame(raw) => raw,
             };
+            if self.slots.at(number).floods() {
+                self.close(now, number, ErrorCode::RateLimited);
+                return (input.len(), Reading::More);
+            }
             let handled = match raw.known() {
                 Ok(Some(frame)) => {
                     let handled = self.handle_frame(now, number, phase, frame);
@@ -123,16 +137,12 @@ impl Engine {
                 Ok(None) => {
                     self.counters.skipped.frames += 1;
                     self.counters.skipped.bytes += raw.size as u64;
-                    self.slots.at_mut(number).count_fruitless();
+                    self.slots.at_mut(number).count_fruitless(1);
                     Handled::Done
                 }
                 Err(code) => Handled::Close(code),
             };
             match handled {
-                Handled::Done if self.slots.at(number).floods() => {
-                    self.close(now, number, ErrorCode::RateLimited);
-                    return (input.len(), Reading::More);
-                }
                 Handled::Done => used += raw.size,
                 Handled::Waits => return (used, Reading::Stop),
                 Handled::Close(code) => {
@@ -158,12 +168,12 @@ impl Engine {
                 append_pong(output);
                 let bytes = output.len() - before;
                 self.counters.frame_out(Kind::Pong, bytes);
-                self.slots.at_mut(number).count_fruitless();
+                self.slots.at_mut(number).count_fruitless(1);
                 self.mark_dirty(number);
                 Handled::Done
             }
             Kind::Pong => {
-                self.slots.at_mut(number).count_fruitless();
+                self.slots.at_mut(number).count_fruitless(1);
                 Handled::Done
             }
             Kind::Hello => self.hello(now, number, frame).into(),

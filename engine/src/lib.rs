@@ -32,6 +32,7 @@
 //! says when the next turn is due though nothing comes in.
 
 mod account;
+mod backlog;
 mod connection;
 mod conversation;
 mod counters;

@@ -358,6 +358,8 @@ impl Engine {
             if behind {
                 self.await_outlet(number);
             }
+        } else {
+            self.slots.at_mut(number).count_fruitless(1);
         }
         Ok(())
     }
@@ -369,6 +371,7 @@ impl Engine {
         if let Some(live) = self.slots.live_mut(number) {
             let seq = after.seq.min(live.sent);
             live.rewind(seq);
+            self.slots.at_mut(number).count_fruitless(1);
             if let Some(activity) = &mut self.slots.at_mut(number).activity {
                 activity.marks.retain(|mark| mark.inbox_seq <= seq);
             }

@@ -18,6 +18,9 @@ pub(crate) const MAX_UNSENT_BYTES: usize = 32 * 1024;
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// What is told to wait at least, and at most so much longer.
 const RETRY_SPREAD_MS: u32 = 1_000;
+/// Connections closed in one turn because their time is over, so that a crowd of silent ones,
+/// which all came at once, does not keep the others waiting when it goes.
+const EXPIRED_A_TURN: usize = 32;
 /// How long a closing connection may take to read what it is still told.
 const LINGER_MS: u64 = 5_000;
 
@@ -79,7 +82,7 @@ impl Engine {
     ) {
         self.counters.refused(code);
         if code.blame() != Blame::Overload {
-            self.slots.at_mut(number).count_fruitless();
+            self.slots.at_mut(number).count_fruitless(1);
         }
         let refused = wire::Refused { request_id, code: code as u32, retry_after_ms };
         self.send_frame(number, Kind::Refused, &refused);
@@ -119,6 +122,7 @@ impl Engine {
         self.slots.at_mut(number).state = State::Closing { since };
         self.wheel.arm(&mut self.slots, number, since + (LINGER_MS / TICK_MS) as u32);
         let stopped = std::mem::take(&mut self.slots.at_mut(number).stopped);
+        self.backlog.forget(&mut self.slots, number);
         if let Some(activity) = &mut self.slots.at_mut(number).activity {
             activity.input = Vec::new();
         }
@@ -155,15 +159,25 @@ impl Engine {
         }
     }
 
-    /// Looks after the connections whose time has come.
+    /// Looks after the connections whose time has come. Of those whose time is over it closes a
+    /// few; the others' turn is the next one.
     pub(crate) fn expire(&mut self, now: Now) {
         let tick = self.tick(now);
+        let mut expired = 0;
+        self.expiring = false;
         while let Some(number) = self.wheel.next(&mut self.slots, tick) {
             match self.deadline(number) {
                 Some(deadline) if deadline > tick => {
                     self.wheel.arm(&mut self.slots, number, deadline);
                 }
-                Some(_) => self.expired(now, number),
+                Some(_) => {
+                    self.expired(now, number);
+                    expired += 1;
+                    if expired == EXPIRED_A_TURN {
+                        self.expiring = true;
+                        return;
+                    }
+                }
                 None => {}
             }
         }

@@ -5,7 +5,11 @@ mod world;
 
 use proptest::prelude::*;
 use prost::Message;
-use starling_codec::{Kind, append_frame, append_ping, wire};
+use starling_codec::{
+    ErrorCode, Kind, append_frame, append_ping,
+    limits::{MAX_FRAME_BYTES, MAX_FRUITLESS_FRAMES, OPENER_FRUITLESS_FRAMES, OPENING_TIMEOUT_MS},
+    wire,
+};
 use world::{World, peer::Peer};
 
 /// A frame that a session may send, with odd values.
@@ -137,15 +141,23 @@ fn a_flood_that_is_not_read_is_not_read_either() {
     world.links[link].takes = 0;
     let mut ping = Vec::new();
     append_ping(&mut ping);
-    // As many as may be in a second, for long.
-    let flood = ping.repeat(2_000);
-    for _ in 0..25 {
+    // Nearly as many as may be in a second, until the answers are more than are kept.
+    let (flood, times) = (ping.repeat(500), 33);
+    for _ in 0..times {
         world.send(link, &flood);
         world.advance(1_000);
         world.run();
+        let ticket = world.links[link].ticket.unwrap();
+        assert!(world.engines[0].output(ticket).len() <= 33 * 1024);
     }
-    let ticket = world.links[link].ticket.unwrap();
-    assert!(world.engines[0].output(ticket).len() <= 33 * 1024);
+    let read = world.engines[0].counters().of_kind_in(Kind::Ping).frames;
+    assert!(read < 500 * times, "{read} were read");
+    // When it reads on, it gets every answer.
+    world.links[link].takes = usize::MAX;
+    world.write(link);
+    world.run();
+    let pongs = world.frames(link).iter().filter(|(kind, _)| *kind == Kind::Pong).count();
+    assert_eq!(pongs as u64, 500 * times);
 }
 
 /// Two thousand hostile clients, some of them with heartbeats as fast as they went, once made the
@@ -156,7 +168,9 @@ fn a_flood_of_what_brings_nothing_is_closed() {
     append_ping(&mut ping);
     let mut refused = Vec::new();
     append_frame(&mut refused, Kind::Resolve, &wire::Resolve::default());
-    for flood in [ping, vec![0x02, 0x7F, 0x00], refused] {
+    let mut stale = Vec::new();
+    append_frame(&mut stale, Kind::Ack, &wire::Ack { cursor: Some(wire::Place::default()) });
+    for flood in [ping, vec![0x02, 0x7F, 0x00], refused, stale] {
         let mut world = World::new(1);
         let (_, token) = world.user("ada");
         let mut phone = Peer::new(token);
@@ -164,15 +178,155 @@ fn a_flood_of_what_brings_nothing_is_closed() {
         world.run();
         let link = phone.link.unwrap();
         world.frames(link);
+        // One less than may be, each second.
+        let most = usize::from(MAX_FRUITLESS_FRAMES) - 2;
+        let frames = flood.repeat(most);
+        for _ in 0..3 {
+            world.send(link, &frames);
+            world.run();
+            world.advance(1_000);
+        }
+        assert!(world.frames(link).iter().all(|(kind, _)| *kind != Kind::Close));
         world.send(link, &flood.repeat(10_000));
         world.run();
-        let frames = world.frames(link);
-        let (kind, body) = frames.last().unwrap();
-        assert_eq!(*kind, Kind::Close);
-        let close = wire::Close::decode(&body[..]).unwrap();
-        assert_eq!(close.code, starling_codec::ErrorCode::RateLimited as u32);
-        assert!(close.retry_after_ms > 0 && frames.len() <= 2_050);
+        assert_eq!(closing(&mut world, link), Some(ErrorCode::RateLimited));
     }
+}
+
+#[test]
+fn who_sends_on_and_on_too_fast_is_closed_and_who_goes_back_as_told_is_not() {
+    let mut world = World::with(1, |settings| settings.sends_per_second = 1);
+    let (ada, token) = world.user("ada");
+    let mut phone = Peer::new(token);
+    phone.connect(&mut world);
+    world.run();
+    let link = phone.link.unwrap();
+    world.frames(link);
+    let mut all = Vec::new();
+    for send_no in 1..=64 {
+        let to = Some(wire::send::To::User(ada.0));
+        let content = b"hi"[..].into();
+        let send =
+            wire::Send { send_no, nonce: send_no, oldest: 1, content, to, ..Default::default() };
+        append_frame(&mut all, Kind::Send, &send);
+    }
+    for _ in 0..6 {
+        world.send(link, &all);
+        world.run();
+        let frames = world.frames(link);
+        let refused = frames.iter().filter(|(kind, _)| *kind == Kind::SendRefused);
+        let waits: Vec<u32> = refused
+            .map(|(_, body)| wire::SendRefused::decode(&body[..]).unwrap())
+            .filter(|refused| refused.code == ErrorCode::RateLimited as u32)
+            .map(|refused| refused.retry_after_ms)
+            .collect();
+        assert!(!waits.is_empty() && frames.iter().all(|(kind, _)| *kind != Kind::Close));
+        world.advance(waits[0].into());
+    }
+    world.send(link, &all.repeat(20));
+    world.run();
+    assert_eq!(closing(&mut world, link), Some(ErrorCode::RateLimited));
+}
+
+/// The code of the CLOSE that a link was told last, with a time to come back.
+fn closing(world: &mut World, link: usize) -> Option<ErrorCode> {
+    let frames = world.frames(link);
+    let (_, body) = frames.iter().find(|(kind, _)| *kind == Kind::Close)?;
+    let close = wire::Close::decode(&body[..]).unwrap();
+    assert!(close.retry_after_ms > 0 && frames.len() <= usize::from(MAX_FRUITLESS_FRAMES) + 1);
+    ErrorCode::from_number(close.code)
+}
+
+#[test]
+fn openers_that_are_refused_may_be_few() {
+    let mut world = World::new(1);
+    world.user("ada");
+    let link = world.connect();
+    let mut login = Vec::new();
+    let wrong = wire::Login {
+        opening: world::peer::opening(),
+        name: "ada".into(),
+        password: "wrong password".into(),
+        ..Default::default()
+    };
+    append_frame(&mut login, Kind::Login, &wrong);
+    let most = usize::from(MAX_FRUITLESS_FRAMES / OPENER_FRUITLESS_FRAMES);
+    for _ in 0..most {
+        world.send(link, &login);
+        world.run();
+    }
+    assert_eq!(world.frames(link).len(), most, "each is answered");
+    world.send(link, &login);
+    world.run();
+    assert_eq!(closing(&mut world, link), Some(ErrorCode::RateLimited));
+}
+
+#[test]
+fn frames_that_never_come_whole_make_room_for_those_that_do() {
+    const HALF_BYTES: usize = MAX_FRAME_BYTES - 1_000;
+    let mut world = World::new(1);
+    let (_, token) = world.user("ada");
+    let mut phone = Peer::new(token);
+    phone.connect(&mut world);
+    world.run();
+    let half = |world: &mut World, number: usize| {
+        let (_, token) = world.user(&format!("foe{number}"));
+        let link = world.connect();
+        world.send(link, &Peer::new(token).hello());
+        world.run();
+        let mut bytes = Vec::new();
+        starling_codec::append_header(&mut bytes, Kind::Send, MAX_FRAME_BYTES - 1);
+        bytes.resize(HALF_BYTES, 7);
+        world.send(link, &bytes);
+        world.run();
+        world.frames(link);
+        link
+    };
+    let foes: Vec<usize> = (0..200).map(|number| half(&mut world, number)).collect();
+    // Ada's frame comes in two parts, with more foes between than there is room for.
+    let held = |world: &World| world.engines[0].counters().unfinished_bytes as usize;
+    assert!(held(&world) <= 4 << 20 && held(&world) > 4 << 19, "{}", held(&world));
+    let room = held(&world) / HALF_BYTES;
+    let mut frame = Vec::new();
+    let resolve = wire::Resolve { request_id: 1, ..Default::default() };
+    append_frame(&mut frame, Kind::Resolve, &resolve);
+    let link = phone.link.unwrap();
+    world.frames(link);
+    world.send(link, &frame[..2]);
+    world.run();
+    for number in 0..2 * room {
+        half(&mut world, 1_000 + number);
+    }
+    world.send(link, &frame[2..]);
+    world.run();
+    assert_eq!(world.frames(link).len(), 1, "the answer");
+    let closed = world.engines[0].counters().closings(ErrorCode::Overload) as usize;
+    assert_eq!(closed, 200 + 2 * room - room, "those that waited longest");
+    assert!(world.links[foes[0]].closed && !world.links[link].closed);
+    assert_eq!(world.engines[0].counters().unfinished as usize, closed);
+}
+
+/// Of two thousand silent clients a few hundred once came to their end in one turn.
+#[test]
+fn a_crowd_of_silent_ones_ends_in_small_parts() {
+    let mut world = World::new(1);
+    let links: Vec<usize> = (0..1_000).map(|_| world.connect()).collect();
+    world.run();
+    let now = |world: &World| world.now;
+    world.now.mono_ms += OPENING_TIMEOUT_MS + 2_000;
+    let at = now(&world);
+    let mut turns = 0;
+    while world.engines[0].counters().closings(ErrorCode::OpeningTimeout) < links.len() as u64 {
+        let before = world.engines[0].counters().closings(ErrorCode::OpeningTimeout);
+        world.engines[0].turn(at);
+        let closed = world.engines[0].counters().closings(ErrorCode::OpeningTimeout) - before;
+        assert!((1..=32).contains(&closed), "{closed} in a turn");
+        assert_eq!(world.engines[0].wake_at(), Some(0));
+        turns += 1;
+    }
+    assert!(turns >= 30);
+    world.run();
+    assert!(links.iter().all(|&link| world.links[link].closed));
 }
 
 #[test]
