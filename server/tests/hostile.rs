@@ -3,10 +3,12 @@
 //! Quiet and hostile windows take turns in one run, and people talk at the same rate in all of
 //! them: half of the quiet time lies on either side of each hostile window, so whatever else the
 //! machine does meets both alike. The server has a processor of its own; people and foes share the
-//! others, where foes give way, as it is the server that is on trial.
+//! others, and foes have only what people leave: it is the server that is on trial, not the
+//! processor that both need.
 //!
-//! What people wait is printed as p99 of all hostile windows together and of all quiet ones, which
-//! have as many samples. The goal is twice; it is not reached yet, so it is no verdict here.
+//! Judged are what people wait, p99 of each hostile window against that of the quiet ones around
+//! it, by the median of the windows; and how much larger the server is than it was before any foe
+//! came, but after people had logged in.
 
 mod common;
 mod faults;
@@ -33,11 +35,14 @@ const WINDOWS: usize = 3;
 /// Longer than a server waits for HELLO.
 const HOSTILE: Duration = Duration::from_secs(12);
 const QUIET: Duration = Duration::from_secs(6);
-/// A message each way in so long.
+const PAIRS: usize = 4;
+/// A message of each pair in so long, now of the one and now of the other.
 const INTERVAL: Duration = Duration::from_millis(20);
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
+const MAX_TIMES_AS_LONG: f64 = 2.0;
 
 /// One message: when it was due, and how long it took to be told to the other.
+#[derive(Clone)]
 struct Sample {
     due: Instant,
     took: Duration,
@@ -48,7 +53,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
     let data = tempfile::tempdir().unwrap();
     let server = start(data.path());
     let users = make_users(&server);
-    let pair = Talk::start(server.address.to_string());
+    let pairs = Talk::start(server.address.to_string());
 
     let mut quiet: Vec<Range<Instant>> = Vec::new();
     let mut hostile: Vec<Range<Instant>> = Vec::new();
@@ -56,21 +61,17 @@ fn two_thousand_hostile_clients_harm_nobody() {
     thread::sleep(Duration::from_secs(2));
     quiet.push(window(QUIET));
     let before = memory_of(server.pid());
-    // The first window warms up: what it fills is used again.
-    let (mut warm, mut most) = (before, before);
+    let mut most = before;
     for number in 0..WINDOWS {
         let arena = Arc::new(Arena::new(server.address));
         let crowd = release(&arena, &users, number as u64);
-        wait_until(|| arena.open.load(Ordering::Relaxed) as usize >= FOES * 9 / 10);
+        wait_until(|| arena.is_full(FOES));
         let begin = Instant::now();
         while begin.elapsed() < HOSTILE || !all_silent_ones_were_closed(&arena) {
             thread::sleep(Duration::from_secs(1));
             most = most.max(memory_of(server.pid()));
         }
         hostile.push(begin..Instant::now());
-        if number == 0 {
-            warm = most;
-        }
         arena.stop.store(true, Ordering::Relaxed);
         crowd.join().unwrap();
         println!(
@@ -85,20 +86,26 @@ fn two_thousand_hostile_clients_harm_nobody() {
         // Two quiet windows between two hostile ones, a half for each.
         quiet.push(window(if number + 1 < WINDOWS { 2 * QUIET } else { QUIET }));
     }
-    let samples = pair.end();
+    let samples = pairs.end();
     println!("{endings:#?}");
-
-    let p99 = |windows: &[Range<Instant>]| percentile(&samples, windows);
-    let (with, without) = (p99(&hostile), p99(&quiet));
-    println!("p99 {with:?} among foes, {without:?} without");
-    let each = |windows: &[Range<Instant>]| -> Vec<Duration> {
-        windows.iter().map(|window| percentile(&samples, std::slice::from_ref(window))).collect()
-    };
-    println!("by window: {:?} among foes, {:?} without", each(&hostile), each(&quiet));
-    println!("{:.1} times as long; the goal is 2", with.as_secs_f64() / without.as_secs_f64());
+    let mut times: Vec<f64> = Vec::new();
+    for (index, hostile) in hostile.iter().enumerate() {
+        // The quiet time between two hostile windows lies after the one and before the other.
+        let with = percentile(&samples, std::slice::from_ref(hostile));
+        let without = percentile(&samples, &quiet[index..index + 2]);
+        times.push(with.as_secs_f64() / without.as_secs_f64());
+        println!("window {index}: p99 {with:?} among foes, {without:?} without");
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    println!(
+        "times as long, ascending: {times:.2?}; the server grew by {} KiB",
+        (most - before) >> 10
+    );
     check(&endings);
-    let grown = most - warm;
+    let grown = most - before;
     assert!(grown < MAX_GROWTH_BYTES, "the server grew by {grown} bytes");
+    let median = times[WINDOWS / 2];
+    assert!(median <= MAX_TIMES_AS_LONG, "people waited {median:.2} times as long");
     server.end();
 }
 
@@ -118,9 +125,10 @@ fn check(endings: &Endings) {
                 &[BadFrame, FrameTooLarge, BadMagic, WrongState, BadField, SendSpan]
             }
             Manner::LargeOpener | Manner::LargeFrame => &[FrameTooLarge],
-            Manner::Silent | Manner::Loris | Manner::FastLogins => &[],
-            Manner::FastSends | Manner::FastPings => &[RateLimited],
-            Manner::HalfFrame => &[Silent],
+            Manner::Silent | Manner::Loris => &[],
+            Manner::FastLogins => &[RateLimited],
+            Manner::FastSends | Manner::FastPings => &[RateLimited, Overload],
+            Manner::HalfFrame => &[Silent, Overload],
             Manner::FastUnread => &[RateLimited, Overload, Silent],
         };
         // Any of them may get no processor for so long that its opener comes too late.
@@ -129,7 +137,7 @@ fn check(endings: &Endings) {
             "{count} of {manner:?} were told {code}"
         );
     }
-    for manner in MANNERS.into_iter().filter(|manner| manner.hears_why()) {
+    for manner in MANNERS {
         assert!(endings.keys().any(|(found, _)| *found == manner), "{manner:?} was never closed");
     }
 }
@@ -218,7 +226,8 @@ fn make_users(server: &Server) -> Vec<CreatedUser> {
     })
 }
 
-/// Lets the foes loose, in a thread that gives way to people.
+/// Lets the foes loose, in a thread that gives way to people, and once they are there has no more
+/// of the processor than what others leave.
 fn release(arena: &Arc<Arena>, users: &[CreatedUser], seed: u64) -> thread::JoinHandle<()> {
     let (arena, users) = (arena.clone(), users.to_vec());
     thread::spawn(move || {
@@ -231,29 +240,47 @@ fn release(arena: &Arc<Arena>, users: &[CreatedUser], seed: u64) -> thread::Join
                 let seed = seed << 32 | index as u64;
                 crowd.spawn(foes::be(arena.clone(), manner, seed, user.user.0, user.token));
             }
+            while !arena.is_full(FOES) && !arena.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let nothing = libc::sched_param { sched_priority: 0 };
+            // SAFETY: the pointer is to a local; 0 is the calling thread.
+            assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &nothing) }, 0);
             crowd.join_all().await;
         });
     })
 }
 
-/// Two people who write to each other at an even pace, in a thread of their own.
+/// Pairs of people who write to each other at an even pace, in a thread of their own.
 struct Talk {
     stop: Arc<std::sync::atomic::AtomicBool>,
     thread: thread::JoinHandle<Vec<Sample>>,
 }
 
 impl Talk {
-    /// Returns when both are there.
+    /// Returns when all are there.
     fn start(server: String) -> Talk {
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (ready, is_ready) = std::sync::mpsc::channel();
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             runtime().block_on(async move {
-                let people =
-                    [Person::new(&server, "ada", 1).await, Person::new(&server, "bob", 1).await];
+                let mut pairs = Vec::new();
+                for number in 0..PAIRS {
+                    let [one, other] = ["ada", "bob"].map(|name| format!("{name}{number}"));
+                    pairs.push([
+                        Person::new(&server, &one, 1).await,
+                        Person::new(&server, &other, 1).await,
+                    ]);
+                }
                 ready.send(()).unwrap();
-                talk(&people, &stopped).await
+                let begin = Instant::now();
+                let mut talks = tokio::task::JoinSet::new();
+                for (pair, number) in pairs.into_iter().zip(0..) {
+                    let begin = begin + INTERVAL * number / PAIRS as u32;
+                    talks.spawn(talk(pair, begin, stopped.clone()));
+                }
+                talks.join_all().await.concat()
             })
         });
         is_ready.recv().unwrap();
@@ -266,24 +293,26 @@ impl Talk {
     }
 }
 
-async fn talk(people: &[Person; 2], stop: &std::sync::atomic::AtomicBool) -> Vec<Sample> {
-    let sent: Mutex<Vec<Instant>> = Mutex::default();
+async fn talk(
+    people: [Person; 2],
+    begin: Instant,
+    stop: Arc<std::sync::atomic::AtomicBool>,
+) -> Vec<Sample> {
+    let mut sent: Vec<Instant> = Vec::new();
     let heard: Vec<_> = people.iter().map(|person| person.devices[0].hear()).collect();
     let mut number = 0u32;
-    let begin = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let due = begin + INTERVAL * number;
         tokio::time::sleep_until(due.into()).await;
         let (from, to) = (number as usize % 2, (number as usize + 1) % 2);
-        sent.lock().unwrap().push(due);
+        sent.push(due);
         let message = text(people[to].user, &number.to_string(), Class::Durable);
         people[from].devices[0].client.post(message).await.unwrap();
         number += 1;
     }
-    for person in people {
+    for person in &people {
         within("all is acknowledged", person.devices[0].client.flushed()).await;
     }
-    let sent = std::mem::take(&mut *sent.lock().unwrap());
     let mut samples = Vec::new();
     for (index, heard) in heard.iter().enumerate() {
         let from = (index + 1) % 2;

@@ -1,14 +1,12 @@
 //! Passwords are hashed and compared here, by a few threads and never on a shard. The pool is
-//! bounded, and slows down who guesses.
+//! bounded, its memory is taken at the start, and it slows down who guesses.
 
+mod argon;
 mod throttle;
 
 use crate::mesh::{Mesh, Reply};
-use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
-};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use argon::{Arena, DECOY};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use starling_codec::Origin;
 use starling_engine::{HashDone, HashWork};
 use std::{
@@ -17,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 use throttle::Throttle;
 
@@ -27,17 +25,6 @@ const QUEUE_PER_THREAD: usize = 50;
 const BUSY_RETRY_AFTER_MS: u32 = 2_000;
 /// How far the pool stands back for the shards, as the nice value of its threads.
 const NICENESS: i32 = 10;
-
-/// Memory and passes that OWASP's password storage sheet gives for Argon2id.
-const MEMORY_KIB: u32 = 19 * 1024;
-const PASSES: u32 = 2;
-
-/// Costs as much to compare as a true one, for names that nobody has: made with the constants
-/// above from a password that a test knows.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Z0zG2vokU0mOWRAYAxuHwQ$\
-                     lR4d8SKKgwOGIGuajaCR1gmYIBQ9IYA217ddXdf298g";
-/// After so long without work a thread gives its memory back.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// Where shards leave passwords. The pool ends when the last handle is gone.
 #[derive(Clone)]
@@ -103,15 +90,15 @@ impl HashingPool {
 impl State {
     fn work(&self, work: &Receiver<(Origin, HashWork)>) {
         stand_back();
-        while let Some((origin, work)) = next_work(work) {
+        let mut arena = Arena::new();
+        for (origin, work) in work {
             let done = match work {
                 HashWork::Verify { name, password, phc } => {
-                    self.verify(name, password.reveal(), phc.as_deref())
+                    self.verify(&mut arena, name, password.reveal(), phc.as_deref())
                 }
                 HashWork::Make { password } => {
                     self.hashed.fetch_add(1, Ordering::Relaxed);
-                    // Fails for want of memory or randomness only.
-                    make(password.reveal()).map_or_else(
+                    arena.make(password.reveal().as_bytes()).map_or_else(
                         |error| {
                             tracing::error!(%error, "a password could not be hashed");
                             HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS }
@@ -124,13 +111,19 @@ impl State {
         }
     }
 
-    fn verify(&self, name: String, password: &str, phc: Option<&str>) -> HashDone {
+    fn verify(
+        &self,
+        arena: &mut Arena,
+        name: String,
+        password: &str,
+        phc: Option<&str>,
+    ) -> HashDone {
         if let Some(retry_after_ms) = self.throttle().must_wait(&name, self.now_ms()) {
             self.slowed.fetch_add(1, Ordering::Relaxed);
             return HashDone::Slowed { retry_after_ms };
         }
         self.hashed.fetch_add(1, Ordering::Relaxed);
-        let right = is_right(password, phc.unwrap_or(DECOY)) && phc.is_some();
+        let right = arena.is_right(password.as_bytes(), phc.unwrap_or(DECOY)) && phc.is_some();
         if right {
             self.throttle().forget(&name);
             HashDone::Right
@@ -148,36 +141,6 @@ impl State {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
-}
-
-/// Waits for work; `None` at the end of the pool.
-fn next_work(work: &Receiver<(Origin, HashWork)>) -> Option<(Origin, HashWork)> {
-    match work.recv_timeout(QUIET) {
-        Ok(work) => Some(work),
-        Err(RecvTimeoutError::Timeout) => {
-            crate::memory::give_back_of_thread();
-            work.recv().ok()
-        }
-        Err(RecvTimeoutError::Disconnected) => None,
-    }
-}
-
-/// A PHC string with a salt of its own.
-fn make(password: &str) -> io::Result<String> {
-    let hash = argon2().hash_password(password.as_bytes()).map_err(io::Error::other)?;
-    Ok(hash.to_string())
-}
-
-fn is_right(password: &str, phc: &str) -> bool {
-    // The string says itself what it was made with.
-    PasswordHash::new(phc)
-        .is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok())
-}
-
-fn argon2() -> Argon2<'static> {
-    // Constants that the crate allows.
-    let params = Params::new(MEMORY_KIB, PASSES, 1, None).expect("valid parameters");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
 /// Lets the shards go first: a login may wait a little, a message may not.
@@ -214,7 +177,7 @@ mod tests {
         let HashDone::Made(phc) = ask(HashWork::Make { password: secret("correct horse") }) else {
             panic!("not made")
         };
-        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert!(phc.starts_with("$argon2id$v=19$m=12288,t=3,p=1$"), "{phc}");
         let verify = |password: &str, phc: Option<&String>| HashWork::Verify {
             name: "ada".into(),
             password: secret(password),
@@ -228,14 +191,6 @@ mod tests {
         assert_eq!(ask(verify("nobody's password", None)), HashDone::Wrong);
         let slowed = ask(verify("correct horse", Some(&phc)));
         assert!(matches!(slowed, HashDone::Slowed { .. }), "{slowed:?}");
-    }
-
-    #[test]
-    fn the_decoy_is_a_hash_like_any_other() {
-        let fresh = make("nobody's password").unwrap();
-        assert!(is_right("nobody's password", DECOY), "one that would do: {fresh}");
-        let parameters = |phc: &str| phc.rsplitn(3, '$').last().map(str::to_owned);
-        assert_eq!(parameters(DECOY), parameters(&fresh));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Connections accepted in one go; then others have their turn.
-const BUDGET: usize = 64;
+const BUDGET: usize = 8;
 /// How long accepting pauses when there is no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(500);
 

@@ -14,6 +14,8 @@ pub struct ShardCounters {
     pub sockets_ready: u64,
     pub recv_calls: u64,
     pub recv_bytes: u64,
+    /// Reads from connections that gave way to the others.
+    pub guest_reads: u64,
     pub send_calls: u64,
     pub send_bytes: u64,
     /// Sends that found no room, or not enough.
@@ -22,6 +24,8 @@ pub struct ShardCounters {
     /// Connections refused because there were as many as may be.
     pub accept_refused: u64,
     pub accept_pauses: u64,
+    /// Sockets cut off because they went on sending after their CLOSE.
+    pub lingering_cut: u64,
     /// Reads of the doorbell.
     pub doorbell_reads: u64,
     /// Questions answered at once, from memory and the block cache.
@@ -43,12 +47,14 @@ impl ShardCounters {
             ("sockets_ready", self.sockets_ready),
             ("recv_calls", self.recv_calls),
             ("recv_bytes", self.recv_bytes),
+            ("guest_reads", self.guest_reads),
             ("send_calls", self.send_calls),
             ("send_bytes", self.send_bytes),
             ("send_blocked", self.send_blocked),
             ("accepted", self.accepted),
             ("accept_refused", self.accept_refused),
             ("accept_pauses", self.accept_pauses),
+            ("lingering_cut", self.lingering_cut),
             ("doorbell_reads", self.doorbell_reads),
             ("questions_now", self.reads_now),
             ("questions_later", self.reads_later),

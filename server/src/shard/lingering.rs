@@ -13,10 +13,19 @@ const LINGER_MS: u64 = 2_000;
 /// So many linger at once in a shard; then the oldest goes. Part of the budget of descriptors.
 pub const MAX_LINGERING: usize = 64;
 
+/// What one may still bring. Who goes on sending without a look at the CLOSE is cut off.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+struct Socket {
+    descriptor: OwnedFd,
+    discarded_bytes: usize,
+}
+
 /// The lingering sockets of a shard, oldest first.
 #[derive(Debug, Default)]
 pub struct Lingering {
-    sockets: VecDeque<Option<OwnedFd>>,
+    sockets: VecDeque<Option<Socket>>,
     deadlines_ms: VecDeque<u64>,
     /// The number of the front; numbers rise by one.
     first: u64,
@@ -28,17 +37,27 @@ impl Lingering {
         if self.sockets.len() >= MAX_LINGERING {
             self.drop_front();
         }
-        self.sockets.push_back(Some(socket));
+        self.sockets.push_back(Some(Socket { descriptor: socket, discarded_bytes: 0 }));
         self.deadlines_ms.push_back(now_ms + LINGER_MS);
         self.first + self.sockets.len() as u64 - 1
     }
 
     pub fn get(&self, number: u64) -> Option<BorrowedFd<'_>> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.sockets.get(index)?.as_ref().map(AsFd::as_fd)
+        self.sockets.get(index)?.as_ref().map(|socket| socket.descriptor.as_fd())
     }
 
-    /// Closes a socket whose peer has ended.
+    /// A socket brought so many bytes more. Whether it may bring more still.
+    pub fn may_go_on(&mut self, number: u64, bytes: usize) -> bool {
+        let index = number.checked_sub(self.first).map(|index| index as usize);
+        let socket = index.and_then(|index| self.sockets.get_mut(index)).and_then(Option::as_mut);
+        socket.is_some_and(|socket| {
+            socket.discarded_bytes += bytes;
+            socket.discarded_bytes <= MAX_DISCARDED_BYTES
+        })
+    }
+
+    /// Closes a socket whose peer has ended, or does not.
     pub fn remove(&mut self, number: u64) {
         if let Some(index) = number.checked_sub(self.first)
             && let Some(socket) = self.sockets.get_mut(index as usize)
@@ -72,7 +91,7 @@ impl Lingering {
         self.first += 1;
         if let Some(socket) = front {
             // Completes the poll of whoever still watches it.
-            socket::shut_down(socket.as_fd(), Shutdown::Both);
+            socket::shut_down(socket.descriptor.as_fd(), Shutdown::Both);
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Link {
     pub blocked: bool,
     /// The peer has ended; what it sent before may still be unread.
     pub ended: bool,
+    /// It is among the guests.
+    pub waits: bool,
 }
 
 const _: () = assert!(size_of::<Link>() <= 12);
@@ -36,6 +38,7 @@ impl Links {
             reading: false,
             blocked: false,
             ended: false,
+            waits: false,
         };
     }
 

@@ -151,6 +151,8 @@ struct State {
     questions: VecDeque<(Origin, Query)>,
     /// Questions and passwords without a reply; at most [`MAX_REPLIES`].
     replies_due: usize,
+    /// Connections with something to read that give way to the others, each once.
+    guests: VecDeque<Ticket>,
     /// Sockets that have room again.
     unblocked: Vec<Ticket>,
     stats: Vec<StatsRequest>,
@@ -214,6 +216,7 @@ impl Shard {
                 waiting: (0..shards).map(|_| Waiting::default()).collect(),
                 questions: VecDeque::new(),
                 replies_due: 0,
+                guests: VecDeque::new(),
                 unblocked: Vec::new(),
                 stats: Vec::new(),
                 stats_put: 0,

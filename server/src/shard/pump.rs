@@ -1,6 +1,6 @@
 //! The turn of a shard: every input that has arrived, then the engine's own turn, then all that
-//! it wants done, then one flush of each connection that has output; in this order, each within
-//! a budget, so that nothing starves.
+//! it wants done, then one flush of each connection that has output, then what is left for those
+//! that give way to the others; in this order, each within a budget, so that nothing starves.
 
 use super::{Commons, Shard, State, effects::Hands};
 use crate::{
@@ -15,6 +15,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 /// Inputs of one kind that a turn takes: parcels from one shard, commits, replies.
@@ -24,6 +25,10 @@ const REPLIES: usize = 512;
 /// Connections that are flushed in one go, and how often effects and flushes alternate.
 const FLUSHES: usize = 4_096;
 const ROUNDS: usize = 4;
+
+/// How long a turn listens to connections that are no sessions yet, or send what brings nothing.
+/// However many they are, who talks waits no longer for them than this.
+const FOR_GUESTS: Duration = Duration::from_micros(200);
 
 /// A shard turns at least this often, for what has no deadline of its own.
 const LONGEST_SLEEP_MS: u64 = 1_000;
@@ -54,6 +59,7 @@ pub(super) fn turn(
     turn.hands.do_effects();
     turn.hands.state.engine.turn(now);
     turn.put_out();
+    turn.hear_guests();
     turn.serve_stats();
     turn.tidy();
     if turn.has_ended() {
@@ -205,6 +211,23 @@ impl Turn<'_> {
                 return;
             }
         }
+        self.more = true;
+    }
+
+    fn hear_guests(&mut self) {
+        let Hands { shard, state, .. } = &mut self.hands;
+        if state.guests.is_empty() {
+            return;
+        }
+        let begin = Instant::now();
+        let shard = *shard;
+        while shard.read_guest(self.hands.state) {
+            self.hands.do_effects();
+            if begin.elapsed() >= FOR_GUESTS {
+                break;
+            }
+        }
+        // What they are told goes out next turn, as does what was not come to.
         self.more = true;
     }
 

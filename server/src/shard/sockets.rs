@@ -1,6 +1,6 @@
 //! What happens at sockets: accepted, ready, read, closed, lingering.
 
-use super::{Shard, State};
+use super::{BUFFER_BYTES, Shard, State};
 use crate::net::{
     self, Ready,
     socket::{self, Received},
@@ -17,6 +17,9 @@ use std::{
 /// all come back at once. Milliseconds.
 const RETRY_AFTER_MS: u32 = 2_000;
 const RETRY_SPREAD_MS: u32 = 4_000;
+
+/// What is read at once of a connection that gives way to the others. The largest opener takes two.
+const GUEST_BYTES: usize = 4 * 1024;
 
 impl Shard {
     /// A connection was accepted.
@@ -84,18 +87,39 @@ impl Shard {
         }
     }
 
-    /// Reads once from a socket, if the engine wants to hear from it.
+    /// Reads once from a socket, if the engine wants to hear from it; when the others have been
+    /// read, if it is one that gives way to them.
     pub(super) fn read(&self, state: &mut State, ticket: Ticket) {
+        let Some(link) = state.links.get(ticket) else { return };
+        if !state.engine.yields(ticket) {
+            self.read_now(state, ticket, BUFFER_BYTES);
+        } else if !std::mem::replace(&mut link.waits, true) {
+            state.guests.push_back(ticket);
+        }
+    }
+
+    /// Reads from one of those that gave way to the others. Whether there was one.
+    pub(super) fn read_guest(&self, state: &mut State) -> bool {
+        let Some(ticket) = state.guests.pop_front() else { return false };
+        if let Some(link) = state.links.get(ticket) {
+            link.waits = false;
+            state.counters.guest_reads += 1;
+            self.read_now(state, ticket, GUEST_BYTES);
+        }
+        true
+    }
+
+    fn read_now(&self, state: &mut State, ticket: Ticket, most: usize) {
         let Some(link) = state.links.get(ticket).filter(|link| link.reading) else { return };
         state.counters.recv_calls += 1;
-        match socket::receive(link.socket(), &mut state.buffer) {
+        match socket::receive(link.socket(), &mut state.buffer[..most]) {
             Received::Bytes(bytes) => {
                 state.counters.recv_bytes += bytes as u64;
                 let now = state.clock.now();
                 let reading = state.engine.receive(now, ticket, &state.buffer[..bytes]);
                 link.reading = reading == Reading::More;
                 // Of what is left the set does not tell again.
-                if bytes == state.buffer.len() || link.ended {
+                if bytes == most || link.ended {
                     state.unread.push(ticket);
                 }
             }
@@ -109,15 +133,21 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         let Some(socket) = state.lingering.get(number) else { return false };
         state.counters.recv_calls += 1;
-        match socket::receive(socket, &mut state.buffer) {
-            Received::Bytes(_) | Received::Nothing => true,
-            Received::End => {
-                state.lingering.remove(number);
-                // A shard that ends waits for the last one.
-                self.ask_for_turn();
-                false
+        let lingers = match socket::receive(socket, &mut state.buffer[..GUEST_BYTES]) {
+            Received::Bytes(bytes) => {
+                let goes_on = state.lingering.may_go_on(number, bytes);
+                state.counters.lingering_cut += u64::from(!goes_on);
+                goes_on
             }
+            Received::Nothing => true,
+            Received::End => false,
+        };
+        if !lingers {
+            state.lingering.remove(number);
+            // A shard that ends waits for the last one.
+            self.ask_for_turn();
         }
+        lingers
     }
 
     /// The socket is gone, or broken: it is closed and the engine told.

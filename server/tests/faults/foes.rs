@@ -108,6 +108,11 @@ impl Arena {
         }
     }
 
+    /// Nearly all are there: some are always on their way.
+    pub fn is_full(&self, foes: usize) -> bool {
+        self.open.load(Ordering::Relaxed) as usize >= foes * 9 / 10
+    }
+
     fn over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
