@@ -39,6 +39,15 @@ impl Cpu {
         self.server_s = self.server_s.or(other.server_s);
     }
 
+    /// Of two spans of time.
+    pub fn plus(self, other: Cpu) -> Cpu {
+        Cpu {
+            machine_s: self.machine_s + other.machine_s,
+            own_s: self.own_s + other.own_s,
+            server_s: self.server_s.zip(other.server_s).map(|(one, next)| one + next),
+        }
+    }
+
     pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             machine_s: self.machine_s - earlier.machine_s,

@@ -227,11 +227,23 @@ impl Measured {
 }
 
 impl PhaseMeasured {
+    /// Of another part of the same load, at the same time.
     fn merge(&mut self, other: &PhaseMeasured) {
         // Each part has a clock of its own; what counts is how long it was.
         let lasted = other.window_ns.end - other.window_ns.start;
         self.window_ns.end = self.window_ns.end.max(self.window_ns.start + lasted);
         self.cpu.merge(other.cpu);
+        self.add(other);
+    }
+
+    /// Of another phase of the same load, as if it had followed at once.
+    pub fn append(&mut self, other: &PhaseMeasured) {
+        self.window_ns.end += other.window_ns.end - other.window_ns.start;
+        self.cpu = self.cpu.plus(other.cpu);
+        self.add(other);
+    }
+
+    fn add(&mut self, other: &PhaseMeasured) {
         self.acknowledged += other.acknowledged;
         self.delivered += other.delivered;
         let PhaseMeasured { acknowledgement, durable, delivery, service, lag, returning, .. } =

@@ -80,10 +80,20 @@ impl Measured {
         measured.map(|phase| Outcome::of(phase, self.totals)).collect()
     }
 
-    /// Of the last measured phase, and of the last phase if none is.
+    /// Of all measured phases together, and of the last phase if none is.
     pub fn outcome(&self) -> Option<Outcome> {
-        let measured = self.phases.iter().rev().find(|phase| phase.phase.measured);
-        measured.or(self.phases.last()).map(|phase| Outcome::of(phase, self.totals))
+        let mut measured = self.phases.iter().filter(|phase| phase.phase.measured);
+        let Some(first) = measured.next() else {
+            return self.phases.last().map(|phase| Outcome::of(phase, self.totals));
+        };
+        let mut whole = first.clone();
+        let mut saturated = Saturation::of(first);
+        for phase in measured {
+            whole.append(phase);
+            whole.phase.name = "all measured phases".into();
+            saturated = saturated.or(Saturation::of(phase));
+        }
+        Some(Outcome { saturated, ..Outcome::of(&whole, self.totals) })
     }
 }
 

@@ -108,6 +108,9 @@ fn every_phase_has_its_own_messages() {
     let known = 7 + 10 + counts.iter().sum::<u64>();
     assert!((known..=known + 7 * 4).contains(&measured.totals.sent));
     assert!(measured.totals.are_correct(), "{:?}", measured.totals);
+    let whole = measured.outcome().unwrap();
+    assert_eq!(whole.delivery.count, counts.iter().sum::<u64>());
+    assert!((whole.seconds - 0.55).abs() < 1e-6, "{}", whole.seconds);
     let of_seconds = measured.series.iter().map(|second| second.sent).sum::<u64>();
     assert_eq!(of_seconds, measured.totals.sent - 7);
 }

@@ -71,10 +71,16 @@ fn memory_per_connection(round: &Round) -> Option<f64> {
     Some(last.server_bytes? as f64 / last.connections as f64)
 }
 
+/// More phases than this are told apart only by what they deliver.
+const FEW_PHASES: usize = 2;
+
 fn plots(html: &mut String, round: &Round) {
+    let many = round.phases.len() > FEW_PHASES;
     let percentiles: Vec<Line> = histograms(round)
-        .filter(|(_, kind, _)| {
-            matches!(*kind, "delivery" | "acknowledgement" | "returning" | "lag")
+        .filter(|(_, kind, _)| match *kind {
+            "delivery" => true,
+            "acknowledgement" | "returning" | "lag" => !many,
+            _ => false,
         })
         .map(|(phase, kind, latencies)| {
             let steps = latencies.histogram().iter_quantiles(5);

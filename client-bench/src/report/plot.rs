@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 14.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 20.0;
 const BOTTOM: f64 = 34.0;
 /// Colours that the page has.
 const COLOURS: usize = 8;
@@ -165,6 +165,8 @@ fn number(value: f64) -> String {
     match size {
         1e6.. => format!("{}M", short(value / 1e6)),
         1e3.. => format!("{}k", short(value / 1e3)),
+        // Powers of ten, on an axis of them.
+        _ if size > 0.0 && size < 1e-3 => format!("{value:e}"),
         _ => short(value),
     }
 }
@@ -216,5 +218,6 @@ mod tests {
         assert_eq!(ticks((-1.0, 3.0), true), [-1.0, 0.0, 1.0, 2.0, 3.0]);
         assert_eq!(percent(3.0), "99.9 %");
         assert_eq!(number(12_500.0), "12.5k");
+        assert_eq!(number(1e-4), "1e-4");
     }
 }
