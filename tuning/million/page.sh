@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the page of a result: page.sh RESULT VERSIONS CONNECTIONS MACHINE SECONDS.
+# Makes the page of a result: page.sh RESULT VERSIONS CONNECTIONS MACHINE SECONDS ARGUMENTS.
 set -eu
 get() { sed -n "s/^$1=//p" "$result"; }
 round() { awk "BEGIN { printf \"%.0f\", $1 }"; }
@@ -9,7 +9,7 @@ user=$(round "$(get user)") own=$(round "$(get user_own)")
 cat <<END
 # $(date -u +%Y-%m-%d): $connections connections, held
 
-    tuning/million/run --connections $connections
+    tuning/million/run $6
 
 Machine: $4; Linux $(get kernel), $(get processors) processors, $(($(get memory_kib) / 1024)) MiB.
 $(sed 's/^/    /' "$2")
@@ -48,4 +48,5 @@ $(get server)
 END
 case $4 in
 virtual*) printf '\nTimes and CPU from emulation mean nothing; memory and correctness do.\n' ;;
+*) printf '\nSlabs are those of the whole machine: whatever else it did is in them.\n' ;;
 esac
