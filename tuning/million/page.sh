@@ -3,6 +3,8 @@
 set -eu
 get() { sed -n "s/^$1=//p" "$result"; }
 round() { awk "BEGIN { printf \"%.0f\", $1 }"; }
+# A figure that is smaller than any socket is what else the machine did, not a connection.
+shown() { if [ "$1" -ge "$2" ]; then echo "$1"; else echo "hidden by other work of the machine"; fi; }
 result=$1 connections=$3
 kernel=$(round "$(get slab) - $(get idle_slab_client)")
 user=$(round "$(get user)") own=$(round "$(get user_own)")
@@ -18,13 +20,13 @@ The server's side of a connection, in bytes:
 
 | | a connection |
 |---|---|
-| kernel (slabs; those of the load tool's end are taken off) | $kernel |
-| user (proportional set size) | $user |
-| ... without memtables and block cache | $own |
-| **kernel and user** | **$((kernel + user))** |
-| the bare holder's side of a connection (Y1), kernel | $(round "$(get idle_slab) - $(get idle_slab_client)") |
-| kernel, both ends on one machine: with Starling, with the bare holder | $(round "$(get slab)"), $(round "$(get idle_slab)") |
-| all that the kernel uses, both ends and both processes | $(round "$(get kernel_all)") |
+| kernel (slabs; those of the load tool's end are taken off) | $(shown "$kernel" 1000) |
+| user (proportional set size) | $(shown "$user" 100) |
+| ... without memtables and block cache | $(shown "$own" 100) |
+| **kernel and user** | **$(shown $((kernel + user)) 1100)** |
+| the bare holder's side of a connection (Y1), kernel | $(shown "$(round "$(get idle_slab) - $(get idle_slab_client)")" 1000) |
+| kernel, both ends on one machine: with Starling, with the bare holder | $(shown "$(round "$(get slab)")" 1000), $(shown "$(round "$(get idle_slab)")" 1000) |
+| all that the kernel uses, both ends and both processes | $(shown "$(round "$(get kernel_all)")" 1000) |
 
 Of what the kernel's part is made, both ends of a connection:
 
