@@ -180,6 +180,30 @@ fn a_full_disk_is_said_at_the_door() {
     assert_eq!(phone.messages(), [(ada.0, 1)]);
 }
 
+/// The store found no room, which the door did not know. What the client then gives up holds its
+/// later ones neither here nor there.
+#[test]
+fn a_number_refused_behind_the_door_and_given_up_holds_no_later_one() {
+    let mut world = World::new(2);
+    let (ada, token) = world.user("ada");
+    let mut phone = Peer::new(token);
+    phone.connect(&mut world);
+    talk(&mut world, &mut [&mut phone]);
+    world.store.full = true;
+    phone.frame(&mut world, Kind::Send, &send(1, 1, ada));
+    phone.frame(&mut world, Kind::Send, &send(2, 1, ada));
+    world.run();
+    let refused = [(1, Some(ErrorCode::DiskFull)), (2, Some(ErrorCode::SendOutOfOrder))];
+    assert_eq!(answers(&mut world, &phone), refused);
+    world.store.full = false;
+    phone.frame(&mut world, Kind::Send, &send(3, 2, ada));
+    world.run();
+    assert_eq!(answers(&mut world, &phone), [(3, Some(ErrorCode::SendOutOfOrder))]);
+    phone.frame(&mut world, Kind::Send, &send(3, 3, ada));
+    world.run();
+    assert_eq!(answers(&mut world, &phone), [(3, None)]);
+}
+
 #[test]
 fn what_waits_for_its_conversation_keeps_its_order() {
     for shards in 1..=3 {

@@ -6,7 +6,7 @@ use starling_codec::{
     SendWindow, Standing, UserGrant, UserId,
     wire::{self, Event, Message, event::Kind},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[derive(Default)]
 struct UserRow {
@@ -23,6 +23,8 @@ struct DeviceRow {
     cursor: Place,
     window: SendWindow,
     answers: HashMap<SendNo, (Nonce, Accepted)>,
+    /// Refused for now: later ones must not overtake.
+    held: BTreeSet<SendNo>,
 }
 
 pub struct Store {
@@ -33,6 +35,8 @@ pub struct Store {
     conversations: HashMap<ConversationId, Vec<Message>>,
     /// All `Advance` commands, in order.
     pub advances: Vec<Command>,
+    /// There is no room on the disk, and the engines were not told.
+    pub full: bool,
     /// What the next greetings are told instead of `Continues`.
     pub resumption: Resumption,
 }
@@ -46,6 +50,7 @@ impl Store {
             names: HashMap::new(),
             conversations: HashMap::new(),
             advances: Vec::new(),
+            full: false,
             resumption: Resumption::Continues,
         }
     }
@@ -146,6 +151,7 @@ impl Store {
     fn append(&mut self, append: Append, deliveries: &mut BTreeMap<UserId, Vec<Event>>) -> Outcome {
         let Append { sender: user, device, send_no, .. } = append;
         let refused = |code| Outcome::SendRefused { user, device, send_no, code };
+        let full = self.full;
         let row = &mut self.user(user).devices[device.0 as usize - 1];
         match row.window.standing(send_no) {
             Standing::Stale => return refused(ErrorCode::SendStale),
@@ -157,7 +163,18 @@ impl Store {
                     _ => refused(ErrorCode::SendConflict),
                 };
             }
-            Standing::New => row.window.apply(send_no),
+            Standing::New => {
+                row.held = row.held.split_off(&append.oldest);
+                let overtakes = row.held.first().is_some_and(|lowest| *lowest < send_no);
+                if overtakes || full {
+                    row.held.insert(send_no);
+                    let code =
+                        if overtakes { ErrorCode::SendOutOfOrder } else { ErrorCode::DiskFull };
+                    return refused(code);
+                }
+                row.held.remove(&send_no);
+                row.window.apply(send_no);
+            }
         }
         let messages = self.conversations.entry(append.conversation).or_default();
         let message = Message {
