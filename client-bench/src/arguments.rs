@@ -163,6 +163,10 @@ struct Pair {
     /// What an acknowledgement promises.
     #[arg(long, value_enum, default_value_t = Class::Durable)]
     class: Class,
+    /// Record what the devices do and see, for `starling-check`. It costs time, so the figures say
+    /// less.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -199,9 +203,18 @@ struct Output {
 
 impl Output {
     fn run(self, target: &Target, scenario: Scenario) -> Result<bool> {
+        self.run_recorded(target, scenario, None)
+    }
+
+    fn run_recorded(
+        self,
+        target: &Target,
+        scenario: Scenario,
+        history: Option<PathBuf>,
+    ) -> Result<bool> {
         let Output { rounds, sources, processes, machines, listen, output, json } = self;
         let crew = Crew { processes: processes.unwrap_or(0), machines, listen, sources };
-        let job = Job { scenario, rounds, crew, quiet: json };
+        let job = Job { scenario, rounds, crew, quiet: json, history };
         let report = workflow::run(target, &job)?;
         if let Some(directory) = output {
             files::write(&report, &directory)?;
@@ -481,8 +494,8 @@ impl Arguments {
             Command::Join { coordinator, sources } => {
                 fleet::join(coordinator, &sources).map(|()| true)
             }
-            Command::Pair(Pair { target, shape, class, output }) => {
-                output.run(&target, shape.scenario(class))
+            Command::Pair(Pair { target, shape, class, history, output }) => {
+                output.run_recorded(&target, shape.scenario(class), history)
             }
             Command::Sync(Short { target, scenario, output }) => {
                 output.run(&target, scenario.scenario())

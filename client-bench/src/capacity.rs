@@ -63,7 +63,13 @@ pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
         let Search { pairs, payload_bytes, class, .. } = *search;
         let scenario: Scenario =
             scenario::pairs(pairs, drive, payload_bytes, class, [warmup, seconds]);
-        let job = Job { scenario, rounds: 1, crew: Crew::here(1, Vec::new()), quiet: true };
+        let job = Job {
+            scenario,
+            rounds: 1,
+            crew: Crew::here(1, Vec::new()),
+            quiet: true,
+            history: None,
+        };
         Ok(workflow::run(target, &job)?.outcome)
     };
     let most = run(Drive::Window(WINDOW), search.seconds.min(Duration::from_secs(3)))?;

@@ -14,6 +14,7 @@ mod crowd;
 mod dialect;
 mod fleet;
 mod hex;
+mod history;
 mod hold;
 mod interrupt;
 mod latency;

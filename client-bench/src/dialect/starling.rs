@@ -3,13 +3,14 @@
 
 use super::{Dialect, Ear, Side, varint, view};
 use crate::{
+    history::HistoryFile,
     operator::{error_name, opening},
     roster::Roster,
 };
 use anyhow::{Result, bail};
 use starling_codec::{
-    Decoded, Epoch, EpochTag, ErrorCode, Frame, Kind, Place, append_frame, append_header,
-    append_ping, append_pong, decode_frame, limits, wire,
+    Decoded, DeviceId, Epoch, EpochTag, ErrorCode, Frame, Kind, Nonce, Place, SendNo, UserId,
+    append_frame, append_header, append_ping, append_pong, decode_frame, history::At, limits, wire,
 };
 
 /// What a device may be sent before it says that it has it: as the client of this repository.
@@ -38,6 +39,8 @@ pub struct Starling {
     heartbeat_s: (u32, u32),
     /// Heartbeats sent.
     pub beats: u64,
+    /// Where the load is recorded, if it is.
+    pub history: Option<HistoryFile>,
     /// Bodies are made here, because their length goes before them.
     body: Vec<u8>,
 }
@@ -86,7 +89,8 @@ impl Starling {
     pub fn new(users: Roster, talkers: usize, class: Class, heartbeat_s: (u32, u32)) -> Starling {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let connect_no = now.as_millis() as u64;
-        Starling { users, talkers, class, connect_no, heartbeat_s, beats: 0, body: Vec::new() }
+        let (beats, history, body) = (0, None, Vec::new());
+        Starling { users, talkers, class, connect_no, heartbeat_s, beats, history, body }
     }
 
     /// Begins a session of the user at `index`, who writes to user `to`.
@@ -216,7 +220,17 @@ impl Starling {
         }
     }
 
-    fn tell_cursor(&self, peer: &mut StarlingPeer, out: &mut Vec<u8>) {
+    /// The device of a session, as a history names it.
+    fn at(&self, peer: &StarlingPeer) -> At {
+        let user = &self.users.users[peer.user as usize];
+        At { user: UserId(user.user), device: DeviceId(user.device) }
+    }
+
+    fn tell_cursor(&mut self, peer: &mut StarlingPeer, out: &mut Vec<u8>) {
+        let (at, cursor) = (self.at(peer), self.cursor(peer));
+        if let Some(history) = &mut self.history {
+            history.acked(at, cursor);
+        }
         append_frame(out, Kind::Ack, &wire::Ack { cursor: Some(self.cursor(peer).into()) });
         peer.untold = 0;
         peer.said = true;
@@ -352,6 +366,14 @@ impl Dialect for Starling {
         body.extend_from_slice(payload);
         append_header(out, Kind::Send, body.len());
         out.extend_from_slice(body);
+        if let Some(history) = &mut self.history {
+            let user = &self.users.users[peer.user as usize];
+            let at = At { user: UserId(user.user), device: DeviceId(user.device) };
+            let class = if durable { wire::Class::Durable } else { wire::Class::Buffered };
+            let (to, send_no) = (UserId(talk.to), SendNo(talk.first_no + sequence));
+            let content = &body[body.len() - content_bytes..];
+            history.send(at, to, send_no, Nonce(nonce), class, content);
+        }
         peer.said = true;
     }
 
@@ -370,6 +392,10 @@ impl Dialect for Starling {
                 Decoded::Frame(raw) => {
                     consumed += raw.size;
                     if let Some(frame) = raw.known()? {
+                        let (at, cursor) = (self.at(peer), self.cursor(peer));
+                        if let Some(history) = &mut self.history {
+                            history.frame(at, cursor, &frame)?;
+                        }
                         self.frame(peer, &frame, out, ear)?;
                     }
                 }

@@ -11,6 +11,7 @@ use crate::{
     arguments::Target,
     dialect::Starling,
     fleet::{self, Crew},
+    history::HistoryFile,
     interrupt,
     load::{self, Measured, Outcome},
     machine::{self, Machine},
@@ -22,7 +23,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use sampler::Sampler;
 use serde::Serialize;
-use std::time::SystemTime;
+use std::{path::PathBuf, time::SystemTime};
 use watch::Watch;
 
 /// How a scenario is run.
@@ -34,6 +35,8 @@ pub struct Job {
     pub crew: Crew,
     /// Nothing on standard error but what is wrong.
     pub quiet: bool,
+    /// Where what the devices see is recorded.
+    pub history: Option<PathBuf>,
 }
 
 /// A result, with all that is needed to repeat it and to doubt it.
@@ -116,12 +119,17 @@ pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
     step(&format!("users: {} there, {} made", had, users.list.len() - had));
     interrupt::listen()?;
     let begun_unix_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+    ensure!(
+        job.history.is_none() || job.crew.size() == 1,
+        "a history is recorded by one process: --processes 1"
+    );
+    let mut history = job.history.as_deref().map(HistoryFile::create).transpose()?;
     let mut done = Vec::new();
     for number in 1..=*rounds {
         if *rounds > 1 {
             step(&format!("round {number} of {rounds}"));
         }
-        let round = round(target, job, &mut operator, &mut users);
+        let round = round(target, job, &mut operator, &mut users, &mut history);
         match round {
             Ok(round) => done.push(round),
             // What there is counts.
@@ -132,6 +140,7 @@ pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
             break;
         }
     }
+    history.map_or(Ok(()), HistoryFile::finish)?;
     let middle = &done[middle(&done)];
     Ok(RunReport {
         format: 1,
@@ -148,7 +157,13 @@ pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
     })
 }
 
-fn round(target: &Target, job: &Job, operator: &mut Operator, users: &mut Users) -> Result<Round> {
+fn round(
+    target: &Target,
+    job: &Job,
+    operator: &mut Operator,
+    users: &mut Users,
+    history: &mut Option<HistoryFile>,
+) -> Result<Round> {
     let scenario = &job.scenario;
     let before = operator.counters()?;
     let sources = Sources::new(job.crew.sources.clone(), 0);
@@ -161,8 +176,13 @@ fn round(target: &Target, job: &Job, operator: &mut Operator, users: &mut Users)
     } else {
         let list = std::mem::take(&mut users.list);
         let talkers = 2 * scenario.pairs;
-        let dialect = Starling::new(list, talkers, scenario.class, scenario.heartbeat_s);
+        let mut dialect = Starling::new(list, talkers, scenario.class, scenario.heartbeat_s);
+        dialect.history = history.take();
         let (measured, dialect) = load::run(plan, rand::random(), dialect, &mut watch)?;
+        *history = dialect.history;
+        if let Some(history) = history {
+            history.settled(&dialect.users);
+        }
         users.list = dialect.users;
         measured
     };
