@@ -6,6 +6,7 @@
 
 mod command;
 mod error;
+mod event;
 mod frame;
 pub mod history;
 mod ids;
@@ -26,6 +27,7 @@ pub use command::{
     UserDraft, UserGrant,
 };
 pub use error::{Blame, ErrorCode};
+pub use event::append_event;
 pub use frame::{
     Decoded, Frame, RawFrame, append_frame, append_header, append_ping, append_pong, decode_frame,
 };

@@ -4,7 +4,8 @@ mod support;
 
 use proptest::prelude::*;
 use starling_codec::{
-    Body, Decoded, ErrorCode, Kind, append_frame, append_header, decode_frame, limits, wire,
+    Body, Decoded, ErrorCode, Kind, append_event, append_frame, append_header, decode_frame,
+    limits, wire,
 };
 
 /// What a reader of a stream makes of it.
@@ -195,6 +196,14 @@ proptest! {
         }
         let expected: Vec<Seen> = bodies.into_iter().map(Seen::Body).collect();
         prop_assert_eq!(read([stream]), expected);
+    }
+
+    /// Written by hand, and yet what prost would write.
+    #[test]
+    fn events_are_written_as_prost_writes_them(event in event()) {
+        let mut written = vec![7];
+        append_event(&mut written, &event);
+        prop_assert_eq!(&written[1..], prost::Message::encode_to_vec(&event));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use starling_codec::{
-    Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId, append_header,
+    Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId, append_event,
+    append_header,
     limits::{MAX_CONTENT_BYTES, MIN_WINDOW_BYTES},
     wire::{self, Event},
 };
@@ -414,7 +415,7 @@ fn append_events(output: &mut Vec<u8>, events: &[Event], sizes: &[usize], head: 
     for (event, &bytes) in events.iter().zip(sizes).take(count) {
         encode_key(EVENTS_TAG, WireType::LengthDelimited, output);
         encode_varint(bytes as u64, output);
-        event.encode_raw(output);
+        append_event(output, event);
     }
     if behind {
         encode_key(HEAD_TAG, WireType::Varint, output);
