@@ -333,6 +333,11 @@ impl Slab {
         }
     }
 
+    /// Lets go of the activities that nobody uses.
+    pub(crate) fn rest(&mut self) {
+        self.pool = Vec::new();
+    }
+
     fn pool(&mut self, mut activity: Box<Activity>) {
         if self.pool.len() < POOLED_ACTIVITIES {
             activity.trim();

@@ -51,6 +51,12 @@ impl Conversations {
         self.young.insert(conversation);
     }
 
+    /// Forgets what is known to exist: a read tells it again.
+    pub(crate) fn rest(&mut self) {
+        (self.young, self.old) = Default::default();
+        self.parked.shrink_to_fit();
+    }
+
     #[cfg(test)]
     fn known(&self) -> usize {
         self.young.len() + self.old.len()

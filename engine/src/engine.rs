@@ -250,6 +250,18 @@ impl Engine {
         trim(&mut self.dirty);
     }
 
+    /// Nothing has happened for a while: gives back what only a busy shard needs, and forgets what
+    /// is found out again at little cost.
+    pub fn rest(&mut self) {
+        self.slots.rest();
+        self.conversations.rest();
+        self.waiting.rest();
+        self.outlet.rest();
+        self.receipts.rest();
+        self.effects.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+    }
+
     /// When the next turn is due though nothing comes in, in milliseconds of `mono_ms`; a time
     /// that is past means at once.
     pub fn wake_at(&self) -> Option<u64> {

@@ -74,6 +74,12 @@ impl Outlet {
     pub(crate) fn trim(&mut self) {
         trim(&mut self.queue);
     }
+
+    pub(crate) fn rest(&mut self) {
+        self.queue.shrink_to_fit();
+        self.fresh.shrink_to_fit();
+        self.sizes = Vec::new();
+    }
 }
 
 impl Engine {

@@ -51,6 +51,11 @@ impl Receipts {
         trim(&mut self.due);
         trim(&mut self.late);
     }
+
+    pub(crate) fn rest(&mut self) {
+        self.due.shrink_to_fit();
+        self.late.shrink_to_fit();
+    }
 }
 
 impl Activity {

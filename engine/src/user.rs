@@ -13,7 +13,7 @@ pub(crate) struct User {
     /// The highest seq that a device of hers has passed.
     pub(crate) passed_seq: u64,
     head_epoch: u32,
-    /// Slot of her first session.
+    /// Slot of her first session; of an entry that is free, the next free one.
     first: u32,
     /// This turn's deliveries to her, in the outlet's list; `NONE`: there are none.
     pub(crate) fresh: u32,
@@ -21,9 +21,13 @@ pub(crate) struct User {
     entering: u16,
 }
 
-const _: () = assert!(size_of::<(UserId, User)>() <= 40);
+const _: () = assert!(size_of::<User>() <= 32);
 
 impl User {
+    fn new(first: u32) -> User {
+        User { head_seq: 0, passed_seq: 0, head_epoch: 0, first, fresh: NONE, entering: 0 }
+    }
+
     pub(crate) fn head(&self) -> Place {
         Place::new(self.head_seq, Epoch(self.head_epoch))
     }
@@ -37,40 +41,81 @@ impl User {
 }
 
 /// All of them. An entry is made before the head is read, so that no delivery falls between.
-#[derive(Default)]
+///
+/// Entries stand in pages, and the map has only their numbers: half of what a map of a million
+/// has room for may be empty, and growing copies all of it.
 pub(crate) struct Users {
-    entries: FxHashMap<UserId, User>,
+    numbers: FxHashMap<UserId, u32>,
+    pages: Vec<Box<[User]>>,
+    free: u32,
+}
+
+const PAGE_USERS: usize = 1_024;
+
+impl Default for Users {
+    fn default() -> Self {
+        Users { numbers: FxHashMap::default(), pages: Vec::new(), free: NONE }
+    }
 }
 
 impl Users {
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.numbers.len()
     }
 
     pub(crate) fn get(&self, user: UserId) -> Option<&User> {
-        self.entries.get(&user)
+        let number = *self.numbers.get(&user)? as usize;
+        Some(&self.pages[number / PAGE_USERS][number % PAGE_USERS])
     }
 
     pub(crate) fn get_mut(&mut self, user: UserId) -> Option<&mut User> {
-        self.entries.get_mut(&user)
+        let number = *self.numbers.get(&user)?;
+        Some(self.at_mut(number))
+    }
+
+    fn at_mut(&mut self, number: u32) -> &mut User {
+        &mut self.pages[number as usize / PAGE_USERS][number as usize % PAGE_USERS]
     }
 
     /// A connection of `user` is looked at. Her entry stays until [`Users::leave`].
     pub(crate) fn enter(&mut self, user: UserId) {
-        let entry = self.entries.entry(user).or_insert(User {
-            head_seq: 0,
-            passed_seq: 0,
-            head_epoch: 0,
-            first: NONE,
-            fresh: NONE,
-            entering: 0,
-        });
-        entry.entering += 1;
+        let number = match self.numbers.get(&user) {
+            Some(&number) => number,
+            None => self.insert(user),
+        };
+        self.at_mut(number).entering += 1;
+    }
+
+    fn insert(&mut self, user: UserId) -> u32 {
+        if self.free == NONE {
+            self.grow();
+        }
+        let number = self.free;
+        let entry = self.at_mut(number);
+        let next = std::mem::replace(entry, User::new(NONE)).first;
+        self.free = next;
+        self.numbers.insert(user, number);
+        number
+    }
+
+    fn grow(&mut self) {
+        let first = (self.pages.len() * PAGE_USERS) as u32;
+        let last = first + PAGE_USERS as u32 - 1;
+        let page =
+            (first..=last).map(|number| User::new(if number == last { NONE } else { number + 1 }));
+        self.pages.push(page.collect());
+        self.free = first;
+    }
+
+    fn remove(&mut self, user: UserId) {
+        if let Some(number) = self.numbers.remove(&user) {
+            self.at_mut(number).first = std::mem::replace(&mut self.free, number);
+        }
     }
 
     /// The look is over, whatever came of it.
     pub(crate) fn leave(&mut self, user: UserId) {
-        if let Some(entry) = self.entries.get_mut(&user) {
+        if let Some(entry) = self.get_mut(user) {
             entry.entering -= 1;
             self.forget_if_gone(user);
         }
@@ -79,7 +124,7 @@ impl Users {
     /// The session on `number` is one of its user's.
     pub(crate) fn attach(&mut self, slots: &mut Slab, number: u32) {
         if let Some(live) = slots.live_mut(number)
-            && let Some(entry) = self.entries.get_mut(&live.user)
+            && let Some(entry) = self.get_mut(live.user)
         {
             live.sibling = std::mem::replace(&mut entry.first, number);
         }
@@ -89,7 +134,7 @@ impl Users {
     pub(crate) fn detach(&mut self, slots: &mut Slab, number: u32) {
         let Some(live) = slots.live(number) else { return };
         let (user, next) = (live.user, live.sibling);
-        let Some(entry) = self.entries.get_mut(&user) else { return };
+        let Some(entry) = self.get_mut(user) else { return };
         if entry.first == number {
             entry.first = next;
         } else {
@@ -104,14 +149,14 @@ impl Users {
 
     fn forget_if_gone(&mut self, user: UserId) {
         let gone = |entry: &User| entry.entering == 0 && entry.first == NONE;
-        if self.entries.get(&user).is_some_and(gone) {
-            self.entries.remove(&user);
+        if self.get(user).is_some_and(gone) {
+            self.remove(user);
         }
     }
 
     /// The slot of a user's first session; the next one stands there.
     pub(crate) fn first_session(&self, user: UserId) -> Option<u32> {
-        self.entries.get(&user).map(|entry| entry.first).filter(|&first| first != NONE)
+        self.get(user).map(|entry| entry.first).filter(|&first| first != NONE)
     }
 
     /// The slot of a device's session.

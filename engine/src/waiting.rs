@@ -80,6 +80,10 @@ impl Waitlist {
         self.entries.remove(&key)
     }
 
+    pub(crate) fn rest(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Tokens of `user` were revoked: what was read of her devices before is old, so the
     /// greetings that wait for it ask again.
     pub(crate) fn outdate_greetings(&mut self, user: UserId) {

@@ -259,6 +259,7 @@ impl Turn<'_> {
         let Hands { state, now, .. } = &mut self.hands;
         state.lingering.expire(now.mono_ms);
         if state.quiet.begins(state.engine.counters(), now.mono_ms) {
+            state.engine.rest();
             crate::memory::give_back_of_thread();
         }
     }
