@@ -64,9 +64,9 @@ const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn a_frozen_server_is_charged_with_every_message_that_was_meant_for_the_freeze() {
-    // Whoever else runs on this machine may hold up the tool too; the calmest of three counts.
+    // Whoever else runs on this machine may hold up the tool too; the calmest of five counts.
     let mut best = f64::INFINITY;
-    for _ in 0..3 {
+    for _ in 0..5 {
         let freeze = frozen::measure(None).unwrap();
         assert!(freeze.outcome.is_correct(), "{freeze:?}");
         best = best.min(freeze.error());

@@ -111,7 +111,7 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     if json {
         println!("{}", serde_json::to_string_pretty(&ratios)?);
     } else {
-        print_table(&ratios, plan)?;
+        print_table(&ratios)?;
     }
     let all_measured = GOALS.iter().filter(|goal| wanted(goal)).count() == ratios.len();
     Ok(!failed && all_measured && ratios.iter().all(|ratio| ratio.holds))
@@ -172,10 +172,12 @@ impl Ratio {
     }
 }
 
-fn print_table(ratios: &[Ratio], plan: &RatiosPlan) -> Result<()> {
+fn print_table(ratios: &[Ratio]) -> Result<()> {
     let machine = Machine::this()?;
-    println!("{}, Linux {}, {} rounds", machine.processor, machine.kernel, plan.rounds);
-    if plan.rounds < FULL_ROUNDS {
+    // One that failed or was interrupted has fewer.
+    let rounds = ratios.iter().map(|ratio| ratio.rounds.len()).min().unwrap_or_default();
+    println!("{}, Linux {}, {rounds} rounds", machine.processor, machine.kernel);
+    if rounds < FULL_ROUNDS {
         println!("A short run: figures to be published take {FULL_ROUNDS} rounds.");
     }
     let mut table = Table::new();
