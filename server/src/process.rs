@@ -163,7 +163,7 @@ impl Server {
 
     /// Watches over the server until it is to end.
     fn serve(&mut self, signals: &Receiver<i32>) -> End {
-        let mut commands = 0;
+        let mut written = (0, 0);
         let mut changed = Instant::now();
         let mut given_back = false;
         loop {
@@ -183,8 +183,10 @@ impl Server {
             }
             let store = self.commons.store.counters();
             self.pass_on_disk_full(store.state == STATE_DISK_FULL);
-            if store.commands != commands {
-                (commands, changed, given_back) = (store.commands, Instant::now(), false);
+            // A store at rest flushes its memtables, which frees the most.
+            if (store.commands, store.memtable_bytes) != written {
+                written = (store.commands, store.memtable_bytes);
+                (changed, given_back) = (Instant::now(), false);
             } else if !given_back && changed.elapsed() >= QUIET {
                 given_back = true;
                 memory::give_back_of_system_heap();

@@ -57,6 +57,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Leaves a mark, beside the data, that makes the next opening verify all of it.
     fn suspect(&self, reason: &str);
 
+    /// Nothing has been written for a while: what is in memory and in the log alone may go to
+    /// where it stays. Does not wait for that.
+    fn rest(&self) {}
+
     /// Room left on the disk, in bytes; `None`: nobody knows.
     fn free_bytes(&self) -> Option<u64>;
 

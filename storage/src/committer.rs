@@ -178,6 +178,7 @@ impl Committer {
         let remembers = self.sequencer.hot() != (0, 0);
         if !remembers && self.written.is_empty() && !self.rested {
             self.rested = true;
+            self.backend.rest();
             self.announcer.resting();
         }
         let worth = if may_write { worth } else { usize::MAX };

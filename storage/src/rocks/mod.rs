@@ -27,7 +27,10 @@ use std::{
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The database and what lives as long as it does.
@@ -35,7 +38,13 @@ pub struct RocksBackend {
     inner: Arc<Inner>,
     write_options: WriteOptions,
     note: Note,
+    /// Bytes of rows since the memtables were last flushed at rest.
+    unflushed: AtomicUsize,
 }
+
+/// Fewer bytes of rows are not worth tables of their own: a store that wakes up now and then for
+/// little would make many small ones.
+const WORTH_FLUSHING_BYTES: usize = 1 << 20;
 
 struct Inner {
     db: DB,
@@ -81,7 +90,7 @@ impl RocksBackend {
         let mut write_options = WriteOptions::default();
         write_options.set_sync(false);
         let inner = Arc::new(Inner { db, cache, data_dir, _lock: lock });
-        let backend = RocksBackend { inner, write_options, note };
+        let backend = RocksBackend { inner, write_options, note, unflushed: AtomicUsize::new(0) };
         backend.verify_if_suspect()?;
         Ok(backend)
     }
@@ -126,6 +135,7 @@ impl Backend for RocksBackend {
         for (family, key, value) in rows.iter() {
             batch.put_cf(families[family as usize], key, value);
         }
+        self.unflushed.fetch_add(rows.bytes(), Ordering::Relaxed);
         self.inner.db.write_opt(batch, &self.write_options).map_err(write_error)
     }
 
@@ -152,6 +162,22 @@ impl Backend for RocksBackend {
         let mark = self.suspect_mark();
         if let Err(error) = fs::write(&mark, reason) {
             tracing::error!(%error, mark = %mark.display(), "the mark could not be left");
+        }
+    }
+
+    fn rest(&self) {
+        if self.unflushed.load(Ordering::Relaxed) < WORTH_FLUSHING_BYTES {
+            return;
+        }
+        self.unflushed.store(0, Ordering::Relaxed);
+        let mut options = FlushOptions::default();
+        options.set_wait(false);
+        for spec in &FAMILIES {
+            // A flush that fails stops writing too, and then the next write tells.
+            if let Err(error) = self.inner.db.flush_cf_opt(self.inner.family(spec.family), &options)
+            {
+                tracing::warn!(%error, "a memtable could not be flushed");
+            }
         }
     }
 

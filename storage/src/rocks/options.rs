@@ -56,7 +56,8 @@ pub fn family(spec: &FamilySpec, settings: &StoreSettings, cache: &Cache) -> Opt
 
     let mut options = Options::default();
     options.set_block_based_table_factory(&tables);
-    options.set_compression_type(DBCompressionType::Lz4);
+    // Above the last level rows stay a short while, and are read the most.
+    options.set_compression_type(DBCompressionType::None);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
     let memtable_bytes = (settings.memtable_bytes * spec.memtable_percent / 100).max(1 << 20);
     options.set_write_buffer_size(memtable_bytes);
