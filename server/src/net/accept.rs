@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub async fn accept(shard: Rc<Shard>, listener: Rc<OwnedFd>) {
     // With io_uring it cannot fail.
     let Ok(watch) = Watch::new(listener.as_raw_fd()) else { return };
-    while watch.readable().await.is_ok() {
+    while shard.readable(&watch).await.is_ok() {
         match accept_some(&shard, &listener) {
             Go::On => {}
             Go::Pause => monoio::time::sleep(PAUSE).await,

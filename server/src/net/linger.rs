@@ -9,7 +9,7 @@ use std::rc::Rc;
 /// Throws away what comes until the peer ends or the time is over.
 pub async fn linger(shard: Rc<Shard>, number: u64, watch: Watch) {
     loop {
-        let _ = watch.readable().await;
+        let _ = shard.readable(&watch).await;
         if !shard.discard(number) {
             break;
         }

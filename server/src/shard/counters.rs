@@ -4,11 +4,15 @@
 /// Plain integers; all but `connections_*` only rise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardCounters {
-    /// Passes of the loop; each but those that had more to do at once ended in one
-    /// io_uring_enter, which monoio does not count.
+    /// Passes of the loop. monoio, which does not count them, makes one io_uring_enter after each,
+    /// and one more for each accepting or lingering socket that woke it for nothing else.
     pub turns: u64,
     /// Turns that followed at once, because a budget was used up.
     pub turns_at_once: u64,
+    /// Polls given to the ring, which gets nothing else, and those that came back. (It sleeps by an
+    /// argument of io_uring_enter, not by a timer.)
+    pub ring_submissions: u64,
+    pub ring_completions: u64,
     /// Questions to the kernel which sockets are ready, and how many were.
     pub readiness_calls: u64,
     pub sockets_ready: u64,
@@ -43,6 +47,8 @@ impl ShardCounters {
         [
             ("loop_turns", self.turns),
             ("loop_turns_at_once", self.turns_at_once),
+            ("ring_submissions", self.ring_submissions),
+            ("ring_completions", self.ring_completions),
             ("readiness_calls", self.readiness_calls),
             ("sockets_ready", self.sockets_ready),
             ("recv_calls", self.recv_calls),

@@ -277,7 +277,7 @@ impl Shard {
         // With io_uring it cannot fail.
         let Ok(watch) = net::Watch::new(descriptor) else { return };
         loop {
-            let _ = watch.readable().await;
+            let _ = self.readable(&watch).await;
             self.state.borrow_mut().sockets_ready = true;
             self.ask_for_turn();
         }
@@ -289,11 +289,19 @@ impl Shard {
         // With io_uring it cannot fail.
         let Ok(watch) = net::Watch::new(doorbell.descriptor()) else { return };
         loop {
-            let _ = watch.readable().await;
+            let _ = self.readable(&watch).await;
             doorbell.silence();
             self.state.borrow_mut().counters.doorbell_reads += 1;
             self.ask_for_turn();
         }
+    }
+
+    /// Waits for a descriptor. All that the ring is given goes through here.
+    pub async fn readable(&self, watch: &net::Watch) -> io::Result<()> {
+        self.state.borrow_mut().counters.ring_submissions += 1;
+        let readable = watch.readable().await;
+        self.state.borrow_mut().counters.ring_completions += 1;
+        readable
     }
 
     fn watch(&self, socket: &impl AsRawFd) -> net::Watch {
