@@ -1,7 +1,10 @@
 //! What we rely on RocksDB for, and must notice if it changes.
 
 use super::*;
-use crate::layout::{self, MetaKey};
+use crate::{
+    backend::Reads,
+    layout::{self, MetaKey},
+};
 use starling_codec::UserId;
 use std::{
     fs::OpenOptions,
@@ -55,6 +58,37 @@ fn a_log_is_walked_newest_first_over_memtables_and_tables() {
     assert_eq!(seqs(&*view, Tier::All, 7).unwrap(), [3, 2, 1]);
     assert_eq!(seqs(&*view, Tier::All, 8).unwrap(), [103, 102, 101]);
     assert_eq!(seqs(&*view, Tier::All, 9).unwrap(), []);
+}
+
+#[test]
+fn a_store_at_rest_flushes_what_is_worth_tables() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    let in_memory = || {
+        let family = backend.inner.family(Family::User);
+        let name = "rocksdb.num-entries-active-mem-table";
+        backend.inner.db.property_int_value_cf(family, name).unwrap().unwrap()
+    };
+    let write = |users: std::ops::Range<u32>| {
+        let mut rows = Rows::default();
+        for user in users {
+            let value = [7; 1_024];
+            rows.put(Family::User, &layout::user_key(UserId(user)), |out| out.extend(value));
+        }
+        backend.write(&rows).unwrap();
+    };
+    write(0..10);
+    backend.rest();
+    assert_eq!(in_memory(), 10);
+    write(10..1_100);
+    backend.rest();
+    assert_eq!(in_memory(), 0);
+    // Before the flush has ended and after it, all is there.
+    assert!(
+        Reads::new(&*backend.view(), Tier::All)
+            .exists(Family::User, &layout::user_key(UserId(5)))
+            .unwrap()
+    );
 }
 
 /// Why logs are kept newest first: in a memtable hashed by prefix, seeking the last row at or
