@@ -1,6 +1,8 @@
 # make run     build every command into ./bin and run the server
 # make build   build every command into ./bin
 # make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
+# make simulate  the cases that ever failed, and SIM_SECONDS of fresh seeds of the simulation
+# make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
@@ -13,11 +15,14 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/starling/target
 CARGO ?= cargo
 FUZZ_SECONDS ?= 20
+# How long fresh seeds are simulated; CI gives 300.
+SIM_SECONDS ?= 30
+SIM_STEPS ?= 10000
 
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench power damage prepare fuzz
+.PHONY: build run test manual bench power damage prepare fuzz models simulate
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -32,6 +37,16 @@ test: prepare
 	$(MAKE) --no-print-directory fuzz
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
 	$(CARGO) test --release --locked --workspace
+	$(MAKE) --no-print-directory models simulate
+
+# Every order of what threads do in the mesh (loom); builds nothing of the server.
+models: prepare
+	./server/models/run.sh
+
+# All cases that ever failed, then seeds that nobody ran before. The log has the first seed.
+simulate: prepare
+	$(CARGO) run --release --locked --package starling-sim -- kept
+	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS)
 
 # The pinned stable toolchain suffices: codec has no unsafe code for a sanitizer to watch.
 fuzz: prepare

@@ -17,6 +17,7 @@ pub fn commands() -> Vec<Command> {
         named("starling", starling_client::command::command()),
         named("starling-bench", starling_bench::command()),
         named("starling-check", starling_check::command::command()),
+        named("starling-sim", starling_sim::command::command()),
     ]
 }
 

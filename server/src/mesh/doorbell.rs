@@ -1,18 +1,16 @@
 //! What wakes a shard that sleeps in its ring: an eventfd, written only when it does sleep.
 
-use super::Sleeper;
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    os::fd::{AsRawFd, FromRawFd, RawFd},
-    sync::atomic::{AtomicU64, Ordering},
+use super::{
+    Event, Sleeper,
+    atomic::{AtomicU64, Ordering},
 };
+use std::io;
 
 /// A shard's doorbell.
 #[derive(Debug)]
 pub struct Doorbell {
     sleeper: Sleeper,
-    event: File,
+    event: Event,
     rings: AtomicU64,
 }
 
@@ -20,13 +18,7 @@ impl Doorbell {
     /// # Errors
     /// The process has no descriptor left.
     pub fn new() -> io::Result<Doorbell> {
-        // SAFETY: eventfd takes no pointer; it returns a new descriptor or -1.
-        let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if event < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and is nobody else's.
-        let event = unsafe { File::from_raw_fd(event) };
+        let event = Event::new()?;
         Ok(Doorbell { sleeper: Sleeper::default(), event, rings: AtomicU64::new(0) })
     }
 
@@ -34,8 +26,7 @@ impl Doorbell {
     pub fn ring(&self) {
         if self.sleeper.must_wake() {
             self.rings.fetch_add(1, Ordering::Relaxed);
-            // Fails only if the counter is at its highest value, and then the bell is ringing.
-            let _ = (&self.event).write(&1u64.to_ne_bytes());
+            self.event.raise();
         }
     }
 
@@ -46,13 +37,12 @@ impl Doorbell {
 
     /// For the shard: makes the bell silent again.
     pub fn silence(&self) {
-        // Nothing to read means that it is silent.
-        let _ = (&self.event).read(&mut [0; 8]);
+        self.event.lower();
     }
 
-    /// What becomes readable when the bell rings.
-    pub fn descriptor(&self) -> RawFd {
-        self.event.as_raw_fd()
+    /// What is raised when the bell rings.
+    pub fn event(&self) -> &Event {
+        &self.event
     }
 
     /// How often it rang.
@@ -66,7 +56,7 @@ mod tests {
     use super::*;
 
     fn rings_now(bell: &Doorbell) -> bool {
-        (&bell.event).read(&mut [0; 8]).is_ok()
+        bell.event.lower()
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! A bounded queue between two shards.
 
+use super::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crossbeam::queue::ArrayQueue;
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence},
-};
+use std::collections::VecDeque;
 
 /// From one shard to another. Lock-free; a full lane says so, and nobody waits.
 ///

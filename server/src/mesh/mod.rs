@@ -7,14 +7,22 @@
 mod announcements;
 mod announcer;
 mod doorbell;
+mod event;
 mod lane;
 mod sleeper;
 
 pub use announcements::{Announced, AnnouncementLane};
 pub use announcer::{MeshAnnouncer, MeshAnswers};
 pub use doorbell::Doorbell;
+pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
+
+/// Whence lane, sleeper and doorbell have their atomics: `server/models` gives them others, which
+/// try every order.
+mod atomic {
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}
 
 use crossbeam::queue::ArrayQueue;
 use starling_codec::Answer;

@@ -3,7 +3,7 @@
 //! Knows no queue and no descriptor: what it promises is about memory order only, and small
 //! enough to be model-checked.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use super::atomic::{AtomicBool, Ordering, fence};
 
 /// One thread lies down and gets up; any other asks whether it must be woken.
 ///

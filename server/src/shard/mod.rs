@@ -287,7 +287,7 @@ impl Shard {
         let commons = Arc::clone(&self.commons);
         let doorbell = &commons.mesh.port(self.number).doorbell;
         // With io_uring it cannot fail.
-        let Ok(watch) = net::Watch::new(doorbell.descriptor()) else { return };
+        let Ok(watch) = net::Watch::new(doorbell.event().descriptor()) else { return };
         loop {
             let _ = self.readable(&watch).await;
             doorbell.silence();
