@@ -7,6 +7,8 @@ use starling_codec::{ConversationId, Nonce, UserId, history::After, wire::Class}
 
 /// With more messages unanswered, a person writes no more.
 const PATIENCE: usize = 150;
+/// And with so many where all goes slowly.
+const SLOW_PATIENCE: usize = 10;
 /// Most passwords that a person has had.
 const PASSWORDS: usize = 6;
 
@@ -60,10 +62,12 @@ impl World {
 
     fn write_messages(&mut self, person: usize, number: usize) {
         let waits = self.processes[number].session().map_or(0, |session| session.unanswered());
-        if waits > PATIENCE {
+        let slow = self.has(Trouble::TinyLanes) || self.has(Trouble::SmallBuffers);
+        if waits > if slow { SLOW_PATIENCE } else { PATIENCE } {
             return;
         }
-        let burst = 1 + self.stage.random.below(self.stage.plan.burst);
+        let most = if slow { self.stage.plan.burst.min(20) } else { self.stage.plan.burst };
+        let burst = 1 + self.stage.random.below(most);
         let Some(to) = self.peer(person) else { return };
         for _ in 0..burst {
             let random = &mut self.stage.random;

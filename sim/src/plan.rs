@@ -174,10 +174,10 @@ impl Plan {
         let sync_us = one_of(random, &[100, 2_000, 20_000]);
         let read_us = one_of(random, &[50, 500, 5_000]);
         let turn_us = one_of(random, &[5, 50, 500]);
-        let small = one_of(random, &[64, 700, 3_000]) as usize;
+        let small = one_of(random, &[500, 1_000, 3_000]) as usize;
         let lanes = one_of(random, &[1, 2, 8]) as usize;
         let deliveries = one_of(random, &[1, 2, 4]) as usize;
-        let credits = one_of(random, &[1, 3, 16]) as u32;
+        let credits = one_of(random, &[2, 4, 16]) as u32;
         let batch = one_of(random, &[1, 2, 5]) as usize;
         let hot = one_of(random, &[1, 3, 8]) as usize;
         let rate = one_of(random, &[5, 20, 50]) as u32;
