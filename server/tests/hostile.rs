@@ -8,7 +8,8 @@
 //!
 //! Judged are what people wait, p99 of each hostile window against that of the quiet ones around
 //! it, by the median of the windows; and how much larger the server is than it was before any foe
-//! came, but after people had logged in.
+//! came, but after people had logged in. Where other programs want the processors too, what people
+//! wait says nothing about the server, and is told but not judged.
 
 mod common;
 mod faults;
@@ -40,6 +41,8 @@ const PAIRS: usize = 4;
 const INTERVAL: Duration = Duration::from_millis(20);
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
 const MAX_TIMES_AS_LONG: f64 = 2.0;
+/// Share of the processors that others may have for waits to be judged.
+const MAX_OF_OTHERS: f64 = 0.1;
 
 /// One message: when it was due, and how long it took to be told to the other.
 #[derive(Clone)]
@@ -61,6 +64,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
     thread::sleep(Duration::from_secs(2));
     quiet.push(window(QUIET));
     let before = memory_of(server.pid());
+    let (others_before, all_before) = processor_time(server.pid());
     let mut most = before;
     for number in 0..WINDOWS {
         let arena = Arc::new(Arena::new(server.address));
@@ -86,6 +90,8 @@ fn two_thousand_hostile_clients_harm_nobody() {
         // Two quiet windows between two hostile ones, a half for each.
         quiet.push(window(if number + 1 < WINDOWS { 2 * QUIET } else { QUIET }));
     }
+    let (others, all) = processor_time(server.pid());
+    let of_others = (others - others_before) / (all - all_before);
     let samples = pairs.end();
     println!("{endings:#?}");
     let mut times: Vec<f64> = Vec::new();
@@ -105,7 +111,11 @@ fn two_thousand_hostile_clients_harm_nobody() {
     let grown = most - before;
     assert!(grown < MAX_GROWTH_BYTES, "the server grew by {grown} bytes");
     let median = times[WINDOWS / 2];
-    assert!(median <= MAX_TIMES_AS_LONG, "people waited {median:.2} times as long");
+    if of_others > MAX_OF_OTHERS {
+        println!("waits are not judged: others had {:.0} % of the processors", 100.0 * of_others);
+    } else {
+        assert!(median <= MAX_TIMES_AS_LONG, "people waited {median:.2} times as long");
+    }
     server.end();
 }
 
@@ -164,6 +174,26 @@ fn percentile(samples: &[Sample], windows: &[Range<Instant>]) -> Duration {
     took.sort_unstable();
     assert!(took.len() >= 100, "too few samples");
     took[took.len() * 99 / 100]
+}
+
+/// Time of the processors, in any unit: what neither the server nor this test nor interrupts had
+/// of it (a hypervisor's other guests among the others), and all of it.
+fn processor_time(server: i32) -> (f64, f64) {
+    let fields = |path: &str, skipped: usize| -> Vec<f64> {
+        let text = std::fs::read_to_string(path).unwrap();
+        // The name of a process may have spaces in it, but ends with the last bracket.
+        let line = text.lines().next().unwrap();
+        let line = line.rsplit_once(')').map_or(line, |(_, rest)| rest);
+        line.split_whitespace().skip(skipped).map(|field| field.parse().unwrap()).collect()
+    };
+    let all = fields("/proc/stat", 1);
+    let [user, nice, system, _idle, _wait, _hard, _soft, steal] = all[..8] else { unreachable!() };
+    let of_process = |process: &str| -> f64 {
+        // User and system time, the 14th and 15th of a line whose third is the first here.
+        fields(&format!("/proc/{process}/stat"), 1)[10..12].iter().sum()
+    };
+    let ours = of_process("self") + of_process(&server.to_string());
+    (user + nice + system + steal - ours, all[..8].iter().sum())
 }
 
 fn wait_until(holds: impl Fn() -> bool) {
