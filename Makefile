@@ -4,6 +4,7 @@
 # make simulate  the cases that ever failed, and SIM_SECONDS of fresh seeds of the simulation
 # make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
+# make faults  kill the server five hundred times, step its clock (some 5 minutes)
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
 # make bench   the benchmarks of codec, engine, storage and check
@@ -24,7 +25,7 @@ SIM_WITHOUT ?= old-phones,copied-profiles
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench power damage prepare fuzz models simulate
+.PHONY: build run test manual bench faults power damage prepare fuzz models simulate
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -56,6 +57,11 @@ fuzz: prepare
 
 manual: build
 	$(CARGO) xtask manual bin/manual
+
+# What takes long or needs a library; the rest of these tests is in `make test`.
+faults: prepare
+	./server/tests/faults/prepare.sh
+	$(CARGO) test --release --locked --package starling-server --test hard_times -- --ignored --nocapture --test-threads=1
 
 # One at a time: the emulator wants the whole machine. STARLING_POWER_CUTS says how many.
 power: export STARLING_POWER := $(CACHE)/starling/power

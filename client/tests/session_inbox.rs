@@ -102,6 +102,24 @@ fn the_cursor_is_acknowledged_after_32_events() {
     assert_eq!(kinds(&desk.sent()), [Kind::Ack]);
 }
 
+/// With large events the window was used up long before 32 of them, and catching up then waited
+/// for the second to pass, again and again.
+#[test]
+fn the_cursor_is_acknowledged_before_the_window_is_used_up() {
+    let mut desk = Desk::live();
+    let large = |seq| {
+        let mut large = event(seq, 1);
+        if let Some(wire::event::Kind::Message(message)) = &mut large.kind {
+            message.content = vec![7; 30 * 1_024].into();
+        }
+        large
+    };
+    desk.give_events((1..=4).map(large));
+    assert!(desk.sent().is_empty());
+    desk.give_events([large(5)]);
+    assert_eq!(kinds(&desk.sent()), [Kind::Ack], "of a window of 256 KiB more than half is used");
+}
+
 #[test]
 fn the_cursor_rides_before_a_message() {
     let mut desk = Desk::live();

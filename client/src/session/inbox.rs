@@ -2,6 +2,7 @@
 
 use super::{Event, Session, State};
 use crate::{Change, Receipt, Store};
+use prost::Message as _;
 use starling_codec::{
     ConversationId, Epoch, Kind, MessageId, Nonce, Place, SendNo,
     history::Fact,
@@ -45,6 +46,7 @@ impl<S: Store> Session<S> {
         if let State::Live(live) = &mut self.state {
             live.syncing_since_ms = None;
             live.unacknowledged += 1;
+            live.unacknowledged_bytes += event.encoded_len();
             live.ack_due_ms.get_or_insert(now_ms + limits::ACK_EVERY_MS);
         }
         self.changes.push(Change::Applied(event.clone()));
@@ -86,10 +88,13 @@ impl<S: Store> Session<S> {
         }
     }
 
-    /// Acknowledges the cursor if enough has gathered.
+    /// Acknowledges the cursor if enough has gathered, or half of the window is used up: the server
+    /// is to go on before it is at its end.
     pub(super) fn acknowledge_many(&mut self) {
+        let half_bytes = self.settings.window_bytes as usize / 2;
         if let State::Live(live) = &self.state
-            && live.unacknowledged >= limits::ACK_EVERY_EVENTS
+            && (live.unacknowledged >= limits::ACK_EVERY_EVENTS
+                || live.unacknowledged_bytes >= half_bytes)
         {
             self.acknowledge();
         }
@@ -100,6 +105,7 @@ impl<S: Store> Session<S> {
         let State::Live(live) = &mut self.state else { return };
         if live.unacknowledged > 0 && self.keeping_up {
             live.unacknowledged = 0;
+            live.unacknowledged_bytes = 0;
             live.ack_due_ms = None;
             let cursor = match is_planted(Fault::AcksAhead) {
                 true => self.highest,

@@ -17,6 +17,8 @@ pub(super) struct Live {
     pub heard_ms: u64,
     /// Events applied and not acknowledged, and when they must be.
     pub unacknowledged: u64,
+    /// Encoded, as the window counts them.
+    pub unacknowledged_bytes: usize,
     pub ack_due_ms: Option<u64>,
     /// A SYNC waits for its events since then.
     pub syncing_since_ms: Option<u64>,
@@ -109,6 +111,7 @@ impl<S: Store> Session<S> {
             next_ping_ms: now_ms + heartbeat_ms,
             heard_ms: now_ms,
             unacknowledged: 0,
+            unacknowledged_bytes: 0,
             ack_due_ms: None,
             syncing_since_ms: None,
             // A server that names no limit leaves that of the protocol.

@@ -153,10 +153,14 @@ impl Listener {
         self.wait_for("message")["text"].as_str().unwrap().to_owned()
     }
 
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill takes no pointer; the process is our child and has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
     /// Ends it as Ctrl-C does; gives what it had not been asked for.
     pub fn end(mut self) -> Vec<Value> {
-        // SAFETY: kill takes no pointer; the process is our child and has not been waited for.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) }, 0);
+        self.signal(libc::SIGTERM);
         let rest = self.lines.by_ref().map_while(Result::ok).filter_map(|line| json(&line));
         self.heard.extend(rest);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
