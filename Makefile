@@ -40,6 +40,7 @@ test: prepare
 	$(MAKE) --no-print-directory fuzz
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
 	$(CARGO) test --release --locked --workspace
+	$(CARGO) test --release --locked --package starling-sim --features planted-faults --test planted
 	$(MAKE) --no-print-directory models
 
 # Every order of what threads do in the mesh (loom); builds nothing of the server.

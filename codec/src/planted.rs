@@ -21,8 +21,6 @@ pub enum Fault {
     ConversationSkips,
     /// Two messages of a conversation get one number.
     ConversationStands,
-    /// The sender's own inbox does not get her message.
-    SenderLeftOut,
     /// The last byte of a content is lost on the way.
     ContentCut,
     /// A batch is announced before its sync.
@@ -37,8 +35,6 @@ pub enum Fault {
     NumberedAnewTooEarly,
     /// A client acknowledges what it has only heard of.
     AcksAhead,
-    /// A client does not send again what was under way when the connection broke.
-    NotSentAgain,
     /// A client's store keeps what it is told to remove.
     StoreKeeps,
 }
@@ -52,7 +48,6 @@ impl Fault {
         Fault::RepeatStored,
         Fault::ConversationSkips,
         Fault::ConversationStands,
-        Fault::SenderLeftOut,
         Fault::ContentCut,
         Fault::AnnouncedUnsynced,
         Fault::EpochStands,
@@ -60,7 +55,6 @@ impl Fault {
         Fault::RewindIgnored,
         Fault::NumberedAnewTooEarly,
         Fault::AcksAhead,
-        Fault::NotSentAgain,
         Fault::StoreKeeps,
     ];
 }

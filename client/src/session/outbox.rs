@@ -131,7 +131,6 @@ impl Outbox {
     pub fn welcomed(&mut self, window: SendWindow, head_seq: u64) -> Option<Change> {
         for (send_no, item) in &mut self.items {
             item.phase = match window.standing(SendNo(*send_no)) {
-                Standing::New if is_planted(Fault::NotSentAgain) => Phase::InFlight,
                 Standing::New => Phase::Waiting,
                 standing => Phase::Doubt { until_seq: head_seq, standing },
             };

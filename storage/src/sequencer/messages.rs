@@ -88,9 +88,6 @@ impl Sequencer {
         let mut place = Place::START;
         for user in append.recipients.iter() {
             let slot = if user == sender { slot } else { self.user(reads, user)? };
-            if user == sender && is_planted(Fault::SenderLeftOut) {
-                continue;
-            }
             if user == sender {
                 place = self.add_message(slot, &append, seq, Some(previous_own));
                 let device = &mut self.users.at(slot).devices[index];
