@@ -213,7 +213,7 @@ fn any_descriptor_can_be_watched_and_stays_open() {
     block_on(async {
         let bell = starling_server::mesh::Doorbell::new().unwrap();
         for _ in 0..3 {
-            let watch = Watch::new(bell.descriptor()).unwrap();
+            let watch = Watch::new(bell.event().descriptor()).unwrap();
             bell.sleeper().lie_down();
             bell.ring();
             watch.readable().await.unwrap();
