@@ -137,9 +137,27 @@ pub struct Ticket {
     pub generation: u32,
 }
 
+impl Ticket {
+    /// Slot and generation as one number, for where only this shard's tickets are named.
+    pub fn key(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.generation)
+    }
+
+    /// The ticket of `shard` with this key.
+    pub fn from_key(shard: u16, key: u64) -> Ticket {
+        Ticket { shard, slot: (key >> 32) as u32, generation: key as u32 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_is_its_shard_and_its_key() {
+        let ticket = Ticket { shard: 3, slot: u32::MAX - 1, generation: 7 };
+        assert_eq!(Ticket::from_key(3, ticket.key()), ticket);
+    }
 
     #[test]
     fn a_direct_conversation_names_its_users_whoever_asks() {

@@ -56,7 +56,7 @@ impl Bench {
         bench
     }
 
-    fn effects(&mut self) -> Vec<starling_codec::Append> {
+    fn effects(&mut self) -> Vec<(u64, starling_codec::Append)> {
         let mut appends = Vec::new();
         while let Some(effect) = self.engine.next_effect() {
             match effect {
@@ -77,7 +77,7 @@ impl Bench {
                     self.engine.answered(self.now, origin.key, answer);
                 }
                 Effect::Submit(submission) => match submission.command {
-                    Command::Append(append) => appends.push(append),
+                    Command::Append(append) => appends.push((submission.origin.key, append)),
                     _ => self.engine.announced(self.now, [(0, Outcome::Done)], []),
                 },
                 _ => {}
@@ -150,11 +150,11 @@ impl Bench {
 
     fn store(
         &mut self,
-        appends: Vec<starling_codec::Append>,
+        appends: Vec<(u64, starling_codec::Append)>,
     ) -> (Vec<(u64, Outcome)>, Vec<Delivery>) {
         let mut outcomes = Vec::new();
         let mut deliveries: BTreeMap<UserId, Vec<wire::Event>> = BTreeMap::new();
-        for append in appends {
+        for (key, append) in appends {
             let message = wire::Message {
                 conversation: append.conversation.0,
                 seq: append.send_no.0,
@@ -183,7 +183,7 @@ impl Bench {
                 class: append.class,
             };
             let (user, device) = (append.sender, append.device);
-            outcomes.push((0, Outcome::Appended { user, device, accepted }));
+            outcomes.push((key, Outcome::Appended { user, device, accepted }));
         }
         let deliveries =
             deliveries.into_iter().map(|(user, events)| Delivery { user, events }).collect();

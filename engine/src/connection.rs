@@ -173,7 +173,10 @@ impl Activity {
     }
 
     fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty() && self.marks.is_empty()
+        self.waits.is_none()
+            && self.input.is_empty()
+            && self.output.is_empty()
+            && self.marks.is_empty()
     }
 
     /// Gives back what one busy moment made large.

@@ -113,8 +113,7 @@ impl Engine {
     }
 
     fn append(&mut self, now: Now, send: DoorSend, recipients: Recipients) {
-        // The outcome goes to the door, and says itself for which device it is.
-        let origin = Origin { shard: send.door, ..self.waiting.nobody() };
+        let origin = Origin { shard: send.ticket.shard, key: send.ticket.key() };
         let append = Append {
             conversation: send.conversation,
             sender: send.sender,
@@ -131,12 +130,12 @@ impl Engine {
     }
 
     fn refuse_at_door(&mut self, send: DoorSend, code: ErrorCode) {
-        let DoorSend { door, sender: user, device, send_no, .. } = send;
-        if door == self.settings.shard {
+        let DoorSend { ticket, send_no, .. } = send;
+        if ticket.shard == self.settings.shard {
             self.credits += 1;
-            self.tell_refused(user, device, send_no, code);
+            self.tell_refused(ticket, send_no, code);
         } else {
-            self.hop_to(door, Hop::Refused { user, device, send_no, code });
+            self.hop_to(ticket.shard, Hop::Refused { ticket, send_no, code });
         }
     }
 }

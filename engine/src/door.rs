@@ -4,7 +4,7 @@
 
 use crate::{DoorSend, Engine, Hop, Now, session::Live};
 use starling_codec::{
-    Accepted, Blame, ConversationId, DeviceId, ErrorCode, Frame, Kind, Nonce, SendNo, UserId,
+    Accepted, Blame, ConversationId, ErrorCode, Frame, Kind, Nonce, SendNo, Ticket, UserId,
     limits::{MAX_CONTENT_BYTES, MAX_SEND_SPAN},
     planted::{Fault, is_planted},
     wire::{self, Class, send::To},
@@ -57,7 +57,7 @@ impl Engine {
             Ok(conversation) => self.hand_over(
                 now,
                 DoorSend {
-                    door: self.settings.shard,
+                    ticket: self.slots.ticket(number),
                     conversation,
                     sender: user,
                     device,
@@ -144,16 +144,10 @@ impl Engine {
         }
     }
 
-    /// A message is in its place: the device that sent it hears of it, wherever it is now.
-    pub(crate) fn tell_accepted(&mut self, user: UserId, device: DeviceId, accepted: Accepted) {
-        let Some(number) = self.users.session_of(&self.slots, user, device) else {
-            self.counters.late += 1;
-            return;
-        };
-        if let Some(live) = self.slots.live_mut(number) {
-            // Outcomes of an earlier connection's sends were not counted in this one.
-            live.sends = live.sends.saturating_sub(1);
-        }
+    /// A message is in its place: the connection that it came on hears of it. A device that has
+    /// another by now repeats the send there, if it still means that message.
+    pub(crate) fn tell_accepted(&mut self, ticket: Ticket, accepted: Accepted) {
+        let Some((number, _)) = self.outcome_of_send(ticket) else { return };
         let ack = wire::SendAck {
             send_no: accepted.send_no.0,
             id: accepted.id.0,
@@ -170,26 +164,26 @@ impl Engine {
     }
 
     /// A message was refused behind the door.
-    pub(crate) fn tell_refused(
-        &mut self,
-        user: UserId,
-        device: DeviceId,
-        send_no: SendNo,
-        code: ErrorCode,
-    ) {
-        let Some(number) = self.users.session_of(&self.slots, user, device) else {
-            self.counters.late += 1;
-            return;
-        };
-        let retry_after_ms = if code.retryable() { self.retry_after_ms() } else { 0 };
-        if let Some(live) = self.slots.live_mut(number) {
-            live.sends = live.sends.saturating_sub(1);
-            if code.retryable() {
-                // The store could not after all: from here on as if the door had known.
-                live.wait_for(send_no.0);
-            }
+    pub(crate) fn tell_refused(&mut self, ticket: Ticket, send_no: SendNo, code: ErrorCode) {
+        let Some((number, live)) = self.outcome_of_send(ticket) else { return };
+        if code.retryable() {
+            // The store could not after all: from here on as if the door had known.
+            live.wait_for(send_no.0);
         }
+        let retry_after_ms = if code.retryable() { self.retry_after_ms() } else { 0 };
         self.refuse_send(number, send_no.0, code, retry_after_ms);
+    }
+
+    /// The session that waits for the outcome of one of its sends, if it is still there.
+    fn outcome_of_send(&mut self, ticket: Ticket) -> Option<(u32, &mut Live)> {
+        let number = self.slots.find(ticket).filter(|&number| self.slots.live(number).is_some());
+        let Some(number) = number else {
+            self.counters.late += 1;
+            return None;
+        };
+        let live = self.slots.live_mut(number)?;
+        live.sends -= 1;
+        Some((number, live))
     }
 
     fn refuse_send(&mut self, number: u32, send_no: u64, code: ErrorCode, retry_after_ms: u32) {

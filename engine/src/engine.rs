@@ -153,9 +153,9 @@ impl Engine {
         self.counters.hops_in += 1;
         match hop {
             Hop::Send(send) => self.converse(now, send),
-            Hop::Refused { user, device, send_no, code } => {
+            Hop::Refused { ticket, send_no, code } => {
                 self.credits += 1;
-                self.tell_refused(user, device, send_no, code);
+                self.tell_refused(ticket, send_no, code);
             }
             Hop::Revoke { origin, user, device, serial } => {
                 self.revoke(now, user, device, serial);
@@ -180,11 +180,11 @@ impl Engine {
         for (key, outcome) in outcomes {
             self.credits += 1;
             match outcome {
-                Outcome::Appended { user, device, accepted } => {
-                    self.tell_accepted(user, device, accepted)
+                Outcome::Appended { accepted, .. } => {
+                    self.tell_accepted(Ticket::from_key(self.settings.shard, key), accepted)
                 }
-                Outcome::SendRefused { user, device, send_no, code } => {
-                    self.tell_refused(user, device, send_no, code)
+                Outcome::SendRefused { send_no, code, .. } => {
+                    self.tell_refused(Ticket::from_key(self.settings.shard, key), send_no, code)
                 }
                 outcome if key != Waitlist::NOBODY => self.go_on(now, key, Reply::Outcome(outcome)),
                 _ => {}

@@ -3,7 +3,7 @@
 use crate::token::Identity;
 use bytes::Bytes;
 use starling_codec::{
-    ConversationId, DeviceId, ErrorCode, Nonce, Origin, SendNo, UserId,
+    ConversationId, DeviceId, ErrorCode, Nonce, Origin, SendNo, Ticket, UserId,
     wire::{Class, Hello},
 };
 
@@ -13,7 +13,7 @@ pub enum Hop {
     /// A send that the sender's home let through its door, to the conversation's home.
     Send(DoorSend),
     /// Back to the door: refused for good.
-    Refused { user: UserId, device: DeviceId, send_no: SendNo, code: ErrorCode },
+    Refused { ticket: Ticket, send_no: SendNo, code: ErrorCode },
     /// To the user's home: tokens of the device below `serial` are revoked, so its session ends.
     Revoke { origin: Origin, user: UserId, device: DeviceId, serial: u32 },
     /// Back to the origin of a `Revoke`: it is done.
@@ -23,8 +23,9 @@ pub enum Hop {
 /// A send on its way from the door to the conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DoorSend {
-    /// Shard of the door, where the outcome goes.
-    pub door: u16,
+    /// The connection that it came on: whoever sends the same number on another may mean another
+    /// message, so only here is the outcome told.
+    pub ticket: Ticket,
     pub conversation: ConversationId,
     pub sender: UserId,
     pub device: DeviceId,

@@ -128,11 +128,11 @@ fn a_message_allocates_its_content_and_little_more() {
                 if let Effect::Submit(submission) = effect
                     && let Command::Append(append) = submission.command
                 {
-                    made = Some(append);
+                    made = Some((submission.origin, append));
                 }
             }
         });
-        let append = made.expect("a command");
+        let (origin, append) = made.expect("a command");
         let accepted = Accepted {
             send_no: SendNo(number),
             id: append.id,
@@ -143,7 +143,7 @@ fn a_message_allocates_its_content_and_little_more() {
         };
         let outcome = Outcome::Appended { user: me, device: DeviceId(1), accepted };
         let counted_back = allocations(|| {
-            engine.announced(NOW, [(0, outcome)], [Delivery { user: me, events }]);
+            engine.announced(NOW, [(origin.key, outcome)], [Delivery { user: me, events }]);
             flush(&mut engine);
             engine.receive(NOW, ticket, &ack);
             flush(&mut engine);

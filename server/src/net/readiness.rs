@@ -54,8 +54,7 @@ impl Readiness {
     pub fn add(&self, socket: BorrowedFd<'_>, ticket: Ticket) -> io::Result<()> {
         use epoll::EventFlags;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let name = u64::from(ticket.slot) << 32 | u64::from(ticket.generation);
-        Ok(epoll::add(&self.set, socket, epoll::EventData::new_u64(name), flags)?)
+        Ok(epoll::add(&self.set, socket, epoll::EventData::new_u64(ticket.key()), flags)?)
     }
 
     /// For a socket that stays open elsewhere.
@@ -76,14 +75,9 @@ impl Readiness {
     pub fn ready(&self, index: usize) -> Ready {
         use epoll::EventFlags;
         let epoll::Event { flags, data } = self.events[index];
-        let name = data.u64();
         let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         Ready {
-            ticket: Ticket {
-                shard: self.shard,
-                slot: (name >> 32) as u32,
-                generation: name as u32,
-            },
+            ticket: Ticket::from_key(self.shard, data.u64()),
             readable: flags.intersects(EventFlags::IN | end),
             writable: flags.intersects(EventFlags::OUT | end),
             ended: flags.intersects(end),
