@@ -10,7 +10,7 @@ use crate::{
 use starling_codec::ErrorCode;
 
 /// Bytes of unused input that a shard holds at most.
-pub(crate) const MAX_BACKLOG_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_BACKLOG_BYTES: usize = 3 * 1024 * 1024;
 
 /// Room that a small rest may have beyond twice its size.
 const SLACK_BYTES: usize = 4 * 1024;
