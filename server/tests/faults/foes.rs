@@ -108,9 +108,10 @@ impl Arena {
         }
     }
 
-    /// Nearly all are there: some are always on their way.
+    /// Most are there. Of those that are closed at once and come again, many are always on their
+    /// way, so that nearly all are never seen together in some runs.
     pub fn is_full(&self, foes: usize) -> bool {
-        self.open.load(Ordering::Relaxed) as usize >= foes * 9 / 10
+        self.open.load(Ordering::Relaxed) as usize >= foes * 3 / 4
     }
 
     fn over(&self) -> bool {
