@@ -40,9 +40,10 @@ const PAIRS: usize = 4;
 /// A message of each pair in so long, now of the one and now of the other.
 const INTERVAL: Duration = Duration::from_millis(20);
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
-/// The goal is 2. On a quiet machine it is 2.2, whatever budget those who only cost are given, so
-/// what is missing is not the shard's work (see docs/testing.md); this keeps it from growing.
-const MAX_TIMES_AS_LONG: f64 = 4.0;
+/// The goal is 2. On a quiet machine it is 2.2 to 3, whatever budget those who only cost are given,
+/// so what is missing is not the shard's work (see docs/testing.md). Without those budgets it was
+/// 83: that is what this would find.
+const MAX_TIMES_AS_LONG: f64 = 8.0;
 /// Share of the processors that others may have for waits to be judged.
 const MAX_OF_OTHERS: f64 = 0.1;
 
