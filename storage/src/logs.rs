@@ -64,9 +64,13 @@ pub fn last_not_above(
     }
     // All that ends at or below `low` is fit; what holds `high` is not.
     let (mut low, mut high) = (Place::START, head.seq);
-    while low.seq + 1 < high {
+    while high.saturating_sub(low.seq) > 1 {
         let middle = low.seq + (high - low.seq) / 2;
         match row_at_or_below(reads, user, middle, |row| (row.first, row.end()))? {
+            // Between rows that do not join on, the search would go in circles.
+            Some((_, end)) if end.epoch <= epoch && end.seq <= low.seq => {
+                return Err(ReadError::Corrupt(format!("inbox of user {user} at {middle}")));
+            }
             Some((_, end)) if end.epoch <= epoch => low = end,
             Some((first, _)) => high = first,
             None => high = middle,
@@ -189,4 +193,51 @@ pub fn follow_own(
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemoryBackend, Rows, Tier, backend::Backend, rows::encode_inbox_row};
+
+    const USER: UserId = UserId(7);
+
+    /// An inbox with rows of (first seq, events, epoch), without references.
+    fn inbox(rows: &[(u64, u64, u32)]) -> MemoryBackend {
+        let mut batch = Rows::default();
+        for &(first, events, epoch) in rows {
+            batch.put(Family::Inbox, &layout::inbox_key(USER, first), |out| {
+                encode_inbox_row(Epoch(epoch), events, &[], out);
+            });
+        }
+        batch.sort();
+        let backend = MemoryBackend::new();
+        backend.write(&batch).unwrap();
+        backend
+    }
+
+    fn end_of_first_epoch(rows: &[(u64, u64, u32)], head: u64) -> Result<Place, ReadError> {
+        let view = inbox(rows).view();
+        let head = Place::new(head, Epoch(2));
+        last_not_above(Reads::new(&*view, Tier::All), USER, head, Epoch(1))
+    }
+
+    #[test]
+    fn the_end_of_an_epoch_is_found_wherever_it_is() {
+        for end in 1..100 {
+            let rows = [(1, end, 1), (end + 1, 100 - end, 2)];
+            assert_eq!(end_of_first_epoch(&rows, 100).unwrap(), Place::new(end, Epoch(1)));
+        }
+        assert_eq!(end_of_first_epoch(&[(1, 100, 2)], 100).unwrap(), Place::START);
+    }
+
+    #[test]
+    fn rows_that_do_not_join_on_are_named_rather_than_searched_for_ever() {
+        let with_a_gap = [(1, 10, 1), (90, 11, 2)];
+        let over_each_other = [(1, 70, 1), (50, 1, 1), (90, 11, 2)];
+        for rows in [&with_a_gap[..], &over_each_other] {
+            let found = end_of_first_epoch(rows, 100);
+            assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
+        }
+    }
 }
