@@ -118,7 +118,7 @@ impl Judge {
 
     /// Two messages for what was written once: the earlier must have been lost.
     fn judge_twins(&mut self) {
-        for Twins { messages: [one, other], shared } in std::mem::take(&mut self.twins) {
+        for &Twins { messages: [one, other], shared } in &self.twins {
             let earlier = if self.rank(one) <= self.rank(other) { one } else { other };
             let both_live =
                 self.alive[one as usize].is_some() && self.alive[other as usize].is_some();
@@ -243,6 +243,12 @@ impl Judge {
             }
         }
         self.sends.list = sends;
+        // What was lost and sent again was written too; the last pair has what came last.
+        for Twins { messages, .. } in self.twins.iter().rev() {
+            let [one, other] = messages.map(|message| message as usize);
+            let either = is_written[one] || is_written[other];
+            (is_written[one], is_written[other]) = (either, either);
+        }
         for (message, is_written) in self.messages.iter().zip(is_written) {
             if !is_written {
                 self.violations.add(Property::AsWritten, [message.position], || {

@@ -3,7 +3,11 @@
 mod support;
 
 use starling_check::{Checker, Position, Property, check_records};
-use starling_codec::wire::Class;
+use starling_codec::{
+    ConversationId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, SendWindow, UserId,
+    history::{After, EventKind, Fact, Message, Record, VERSION},
+    wire::Class,
+};
 use support::{World, at, planted};
 
 #[test]
@@ -45,6 +49,49 @@ fn a_restored_backup_excuses_what_it_lacks() {
     world.settle();
     let verdict = check_records(&world.records);
     assert!(verdict.holds(), "{:#?}", verdict.violations);
+}
+
+/// A message was shown before its writer had an answer, and a power cut took it; sent again it is
+/// another message, under the same number and nonce.
+#[test]
+fn what_was_lost_before_its_answer_and_sent_again_was_written_once() {
+    let conversation = ConversationId::direct(UserId(1), UserId(2));
+    let (send_no, nonce, class) = (SendNo(1), Nonce(9), Class::Buffered);
+    let head = Place::START;
+    let opened =
+        |epoch, after| Record::new(Fact::Opened { after, epoch: Epoch(epoch), tag: EpochTag(7) });
+    let online = |device, epoch, resumed| {
+        let (epoch, tag, window) = (Epoch(epoch), EpochTag(7), SendWindow::default());
+        Record::of(UserId(1), device, Fact::Online { epoch, tag, head, window, resumed })
+    };
+    let shown = |to: u32, id, epoch| {
+        let nonce = (to == 1).then_some(nonce);
+        let (sender, device) = (UserId(1), at(1, 1).device);
+        let (id, digest) = (MessageId(id), Some(5));
+        let message =
+            Message { id, conversation, seq: 1, sender, device, send_no, nonce, class, digest };
+        let (place, kind) = (Place::new(1, Epoch(epoch)), EventKind::Message(message));
+        Record::of(UserId(to), at(to, 2).device, Fact::Event { place, prev: 0, kind })
+    };
+    let [phone, tablet] = [1, 2].map(|device| at(1, device).device);
+    for seen_by in [1, 2] {
+        let written = Fact::Send { send_no, nonce, conversation, class, digest: 5 };
+        let mut records = vec![
+            Record::new(Fact::History { version: VERSION, complete: true }),
+            opened(1, After::Stop),
+            Record::of(UserId(1), phone, written),
+            shown(seen_by, 1 << 40, 1),
+            opened(2, After::PowerCut),
+            Record::of(UserId(seen_by), tablet, Fact::Rewind(head)),
+            shown(seen_by, 2 << 40, 2),
+        ];
+        if seen_by == 1 {
+            records.insert(3, online(tablet, 1, true));
+            records.insert(6, online(tablet, 2, false));
+        }
+        let verdict = check_records(&records);
+        assert!(verdict.holds(), "{:#?}", verdict.violations);
+    }
 }
 
 /// The order of devices among each other means nothing: each may be in a file of its own.

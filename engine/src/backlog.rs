@@ -181,4 +181,25 @@ mod tests {
         let ends = |ends: &Ends| (ends.first, ends.last);
         assert_eq!((ends(&backlog.much), ends(&backlog.little)), ((NONE, NONE), (NONE, NONE)));
     }
+
+    /// While its input is read, a connection in a list has neither input nor anything else.
+    #[test]
+    fn a_connection_with_nothing_left_keeps_its_place_until_it_is_forgotten() {
+        let mut slots = Slab::new(0);
+        let numbers: [u32; 3] =
+            std::array::from_fn(|_| slots.insert(State::Fresh { since: 0, known: false }, 0).slot);
+        let [one, two, three] = numbers;
+        let mut backlog = Backlog::new();
+        for number in numbers {
+            backlog.note(&mut slots, number, 10, true);
+            slots.settle(number);
+        }
+        backlog.forget(&mut slots, two);
+        assert_eq!(link_of(&mut slots, one).next, three);
+        assert_eq!(link_of(&mut slots, three).prev, one);
+        assert_eq!(backlog.bytes(), 20);
+        // Who has no place any more gives back what it had.
+        slots.settle(two);
+        assert!(slots.at(two).activity.is_none());
+    }
 }

@@ -186,8 +186,10 @@ impl Engine {
                 Outcome::SendRefused { send_no, code, .. } => {
                     self.tell_refused(Ticket::from_key(self.settings.shard, key), send_no, code)
                 }
-                outcome if key != Waitlist::NOBODY => self.go_on(now, key, Reply::Outcome(outcome)),
-                _ => {}
+                outcome => match Waitlist::whose_cursor(key) {
+                    Some(user) => self.users.leave(user),
+                    None => self.go_on(now, key, Reply::Outcome(outcome)),
+                },
             }
         }
         for delivery in deliveries {

@@ -36,8 +36,8 @@ const REGAIN_BYTES: usize = 64 * 1024;
 pub(crate) struct Receipts {
     /// Sessions whose cursor is to be stored, and when: all wait equally long, so in order.
     due: VecDeque<(u64, Ticket)>,
-    /// Cursors of connections that closed when there was no credit.
-    late: VecDeque<Command>,
+    /// Cursors of connections that closed when there was no credit, and whose they are.
+    late: VecDeque<(UserId, Command)>,
 }
 
 impl Receipts {
@@ -104,8 +104,8 @@ impl Engine {
     /// Stores what is due, as long as there are credits.
     pub(crate) fn store_due_cursors(&mut self, now: Now) {
         while !self.receipts.late.is_empty() && self.take_credit().is_ok() {
-            if let Some(command) = self.receipts.late.pop_front() {
-                self.submit(self.waiting.nobody(), command);
+            if let Some((user, command)) = self.receipts.late.pop_front() {
+                self.submit(self.waiting.cursor_of(user), command);
             }
         }
         while let Some(&(due_ms, ticket)) = self.receipts.due.front()
@@ -123,7 +123,10 @@ impl Engine {
             }
             self.receipts.due.pop_front();
             match self.take_cursor(now, number) {
-                Some(command) => self.submit(self.waiting.nobody(), command),
+                Some((user, command)) => {
+                    self.users.enter(user);
+                    self.submit(self.waiting.cursor_of(user), command);
+                }
                 None => self.credits += 1,
             }
             // There is room for marks again.
@@ -133,8 +136,8 @@ impl Engine {
         }
     }
 
-    /// The command that stores the cursor of the session on `number`.
-    fn take_cursor(&mut self, now: Now, number: u32) -> Option<Command> {
+    /// The command that stores the cursor of the session on `number`, and whose that is.
+    fn take_cursor(&mut self, now: Now, number: u32) -> Option<(UserId, Command)> {
         let live = self.slots.live_mut(number)?;
         live.cursor_state = CursorState::Stored;
         let (user, device, cursor) = (live.user, live.device, live.cursor());
@@ -151,7 +154,7 @@ impl Engine {
         keep_highest(&mut told);
         let ahead = u64::from(is_planted(Fault::ReceiptRunsAhead));
         let delivered = told.iter().map(|mark| (mark.conversation, mark.seq + ahead)).collect();
-        Some(Command::Advance { user, device, cursor, delivered, time_ms: now.unix_ms })
+        Some((user, Command::Advance { user, device, cursor, delivered, time_ms: now.unix_ms }))
     }
 
     /// What a session had not stored yet when it ends.
@@ -160,12 +163,14 @@ impl Engine {
         if live.cursor_state != CursorState::Waits {
             return;
         }
-        let Some(command) = self.take_cursor(now, number) else { return };
+        let Some((user, command)) = self.take_cursor(now, number) else { return };
         // Not before those that wait: their watermarks are lower.
         if self.receipts.late.is_empty() && self.take_credit().is_ok() {
-            self.submit(self.waiting.nobody(), command);
+            self.users.enter(user);
+            self.submit(self.waiting.cursor_of(user), command);
         } else if self.receipts.late.len() < MAX_LATE {
-            self.receipts.late.push_back(command);
+            self.users.enter(user);
+            self.receipts.late.push_back((user, command));
         } else {
             self.counters.dropped_cursors += 1;
         }

@@ -17,15 +17,16 @@ pub(crate) struct User {
     first: u32,
     /// This turn's deliveries to her, in the outlet's list; `NONE`: there are none.
     pub(crate) fresh: u32,
-    /// Connections that are looked at and may become sessions of hers.
-    entering: u16,
+    /// Connections that are looked at and may become sessions of hers, and commands on their way
+    /// that store cursors: until those are in the view, only this entry knows what was passed.
+    held: u32,
 }
 
 const _: () = assert!(size_of::<User>() <= 32);
 
 impl User {
     fn new(first: u32) -> User {
-        User { head_seq: 0, passed_seq: 0, head_epoch: 0, first, fresh: NONE, entering: 0 }
+        User { head_seq: 0, passed_seq: 0, head_epoch: 0, first, fresh: NONE, held: 0 }
     }
 
     pub(crate) fn head(&self) -> Place {
@@ -77,13 +78,14 @@ impl Users {
         &mut self.pages[number as usize / PAGE_USERS][number as usize % PAGE_USERS]
     }
 
-    /// A connection of `user` is looked at. Her entry stays until [`Users::leave`].
+    /// A connection of `user` is looked at, or a cursor of hers is being stored. Her entry stays
+    /// until [`Users::leave`].
     pub(crate) fn enter(&mut self, user: UserId) {
         let number = match self.numbers.get(&user) {
             Some(&number) => number,
             None => self.insert(user),
         };
-        self.at_mut(number).entering += 1;
+        self.at_mut(number).held += 1;
     }
 
     fn insert(&mut self, user: UserId) -> u32 {
@@ -113,10 +115,10 @@ impl Users {
         }
     }
 
-    /// The look is over, whatever came of it.
+    /// What [`Users::enter`] said is over, whatever came of it.
     pub(crate) fn leave(&mut self, user: UserId) {
         if let Some(entry) = self.get_mut(user) {
-            entry.entering -= 1;
+            entry.held -= 1;
             self.forget_if_gone(user);
         }
     }
@@ -148,7 +150,7 @@ impl Users {
     }
 
     fn forget_if_gone(&mut self, user: UserId) {
-        let gone = |entry: &User| entry.entering == 0 && entry.first == NONE;
+        let gone = |entry: &User| entry.held == 0 && entry.first == NONE;
         if self.get(user).is_some_and(gone) {
             self.remove(user);
         }

@@ -59,11 +59,11 @@ pub(crate) struct Waitlist {
 }
 
 impl Waitlist {
-    /// The key of commands whose outcome says itself whom it is for.
-    pub(crate) const NOBODY: u64 = 0;
+    /// Keys from here on name the user whose cursor a command stores; those given out begin at 1.
+    const CURSORS: u64 = 1 << 63;
 
     pub(crate) fn new(shard: u16) -> Waitlist {
-        Waitlist { shard, last_key: Self::NOBODY, entries: FxHashMap::default() }
+        Waitlist { shard, last_key: 0, entries: FxHashMap::default() }
     }
 
     pub(crate) fn wait(&mut self, waiting: Waiting) -> Origin {
@@ -72,8 +72,14 @@ impl Waitlist {
         Origin { shard: self.shard, key: self.last_key }
     }
 
-    pub(crate) fn nobody(&self) -> Origin {
-        Origin { shard: self.shard, key: Self::NOBODY }
+    /// Where a command comes from that stores a cursor of `user`.
+    pub(crate) fn cursor_of(&self, user: UserId) -> Origin {
+        Origin { shard: self.shard, key: Self::CURSORS | u64::from(user.0) }
+    }
+
+    /// Whose cursor a command was to store, if this is the key of one.
+    pub(crate) fn whose_cursor(key: u64) -> Option<UserId> {
+        (key >= Self::CURSORS).then_some(UserId(key as u32))
     }
 
     pub(crate) fn take(&mut self, key: u64) -> Option<Waiting> {

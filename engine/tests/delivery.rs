@@ -358,3 +358,37 @@ fn what_was_delivered_before_a_crash_is_told_after_the_next_hello() {
     assert_eq!(eve_phone.receipts(), [(bob.0, 1)]);
     let _ = (ada, eve);
 }
+
+/// What a device has passed is on its way to the store, slowly, and nobody of hers is here any
+/// more, when another device comes that has not come as far.
+#[test]
+fn a_receipt_does_not_fall_while_a_higher_one_is_on_its_way() {
+    let mut world = World::new(1);
+    let [(_, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
+    let mut bob_laptop = Peer::new(world.device(bob));
+    bob_laptop.acks = false;
+    ada_phone.connect(&mut world);
+    bob_laptop.connect(&mut world);
+    ada_phone.write(&mut world, bob, b"one");
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_laptop]);
+    world.cut(bob_laptop.link.take().unwrap());
+    assert_eq!(bob_laptop.cursor.seq, 1);
+
+    ada_phone.write(&mut world, bob, b"two");
+    bob_phone.connect(&mut world);
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_phone]);
+    world.hold_commits = true;
+    world.wait(2);
+    world.cut(bob_phone.link.take().unwrap());
+    assert_eq!(bob_phone.cursor.seq, 2);
+
+    bob_laptop.connect(&mut world);
+    world.wait(2);
+    world.hold_commits = false;
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_laptop]);
+    assert_eq!(ada_phone.receipts(), [(bob.0, 2)]);
+    // Once it is stored, nothing of her is left here.
+    world.cut(bob_laptop.link.take().unwrap());
+    world.wait(2);
+    assert_eq!(world.engines[0].counters().users, 1);
+}

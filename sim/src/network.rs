@@ -27,9 +27,12 @@ pub struct Pipe {
 
 impl Pipe {
     /// Puts bytes on the way, as many as there is room for. Returns how many, and when they
-    /// arrive.
+    /// arrive. Behind the end nothing arrives.
     pub fn send(&mut self, at_us: u64, bytes: &[u8], room: usize) -> (usize, u64) {
         let at_us = self.not_before(at_us);
+        if self.ends_us.is_some() {
+            return (bytes.len(), at_us);
+        }
         let taken = bytes.len().min(room.saturating_sub(self.flying_bytes + self.here.len()));
         if taken > 0 {
             self.flying.push_back((at_us, bytes[..taken].to_vec()));
@@ -73,8 +76,12 @@ impl Pipe {
     /// Reads up to `most` bytes of what has arrived.
     pub fn read(&mut self, most: usize, into: &mut Vec<u8>) {
         let count = most.min(self.here.len());
+        let (front, back) = self.here.as_slices();
+        let split = count.min(front.len());
         into.clear();
-        into.extend(self.here.drain(..count));
+        into.extend_from_slice(&front[..split]);
+        into.extend_from_slice(&back[..count - split]);
+        self.here.drain(..count);
     }
 
     pub fn has_bytes(&self) -> bool {
@@ -192,6 +199,10 @@ mod tests {
         assert_eq!(read, b"abcd");
         pipe.read(4, &mut read);
         assert_eq!(read, b"e");
+        assert!(pipe.is_over());
+        // Who has not heard of the end goes on writing.
+        assert_eq!(pipe.send(60, b"fgh", 5), (3, 60));
+        pipe.arrive(60);
         assert!(pipe.is_over());
     }
 

@@ -176,6 +176,7 @@ impl Process {
         witness: &mut Witness,
         server: Option<u64>,
     ) {
+        self.note_written(stage, witness);
         if let Doing::Off { until_us } = self.doing {
             if stage.now_us < until_us {
                 return self.wake_at(stage, until_us);
@@ -408,14 +409,12 @@ impl Process {
 
     /// Takes what the session tells. Says why it ended, if it did.
     fn take_events(&mut self, stage: &mut Stage, witness: &mut Witness) -> Option<StopReason> {
+        self.note_written(stage, witness);
         let Doing::Runs(session) = &mut self.doing else { return None };
         let at = self.at?;
         let own = session.identity().map_or(at, |own| At { user: own.user, device: own.device });
         if self.profile.take_refreshed() {
             stage.coverage.reach(Branch::TokenRefreshed);
-        }
-        for entry in self.profile.take_written() {
-            witness.wrote(stage, own, &entry);
         }
         let mut stopped = None;
         while let Some(event) = session.poll_event() {
@@ -449,6 +448,20 @@ impl Process {
             }
         }
         stopped
+    }
+
+    /// Messages that got a number, or another one. Whatever becomes of this profile, its backup may
+    /// have them.
+    fn note_written(&self, stage: &mut Stage, witness: &mut Witness) {
+        for entry in self.profile.take_written() {
+            let own = self.profile.look(|store| {
+                let own = store.saved().identity.as_ref();
+                own.map(|own| At { user: own.user, device: own.device })
+            });
+            if let Some(own) = own {
+                witness.wrote(stage, own, &entry);
+            }
+        }
     }
 
     fn stopped(&mut self, stage: &mut Stage, reason: StopReason) {
@@ -579,9 +592,6 @@ impl Process {
                     (true, true) => Branch::LoggedInAgain,
                     (true, false) => Branch::NewDevice,
                 });
-                if !taken_again {
-                    stage.accounts += 1;
-                }
                 witness.granted(stage, &person.name, identity.user);
                 person.user = Some(identity.user);
                 self.guesses = 0;

@@ -8,7 +8,8 @@ use crate::{
     random::Random,
     trace::Trace,
 };
-use starling_codec::{MessageId, Origin, Query};
+use rustc_hash::FxHashSet;
+use starling_codec::{DeviceId, MessageId, Origin, Query, UserId};
 use starling_engine::{HashWork, Now};
 use std::{
     cmp::{Ordering, Reverse},
@@ -96,8 +97,8 @@ pub struct Stage {
     pub clock_off_ms: i64,
     /// Faults have ended: nothing goes wrong any more.
     pub calm: bool,
-    /// Users and devices that somebody knows of.
-    pub accounts: u64,
+    /// Users and devices that the server told of.
+    pub accounts: FxHashSet<(UserId, DeviceId)>,
     agenda: BinaryHeap<Entry>,
     scheduled: u64,
 }
@@ -113,7 +114,7 @@ impl Stage {
             trace,
             clock_off_ms: 0,
             calm: false,
-            accounts: 0,
+            accounts: FxHashSet::default(),
             agenda: BinaryHeap::new(),
             scheduled: 0,
         }

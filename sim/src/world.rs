@@ -21,6 +21,8 @@ use starling_storage::MemoryBackend;
 const CALM_BOUND_US: u64 = 60 * 60 * 1_000_000;
 /// And within so many steps.
 const CALM_STEPS: u64 = 2_000_000;
+/// How long it takes to restore a backup, as the server's clock shows it.
+const RESTORE_TAKES_MS: i64 = 60 * 60 * 1_000;
 /// Backups that are kept.
 const BACKUPS: usize = 3;
 
@@ -62,7 +64,8 @@ pub struct World {
 
 struct Backup {
     rows: MemoryBackend,
-    accounts: u64,
+    /// How many users and devices it knows, at least.
+    accounts: usize,
 }
 
 impl World {
@@ -286,7 +289,7 @@ impl World {
     }
 
     pub fn back_up(&mut self) {
-        let backup = Backup { rows: self.disk.backup(), accounts: self.stage.accounts };
+        let backup = Backup { rows: self.disk.backup(), accounts: self.stage.accounts.len() };
         if self.backups.len() == BACKUPS {
             self.backups.remove(0);
         }
@@ -297,7 +300,7 @@ impl World {
     /// An older backup is put in the database's stead. Only one that knows all users and devices:
     /// who is given the number of somebody who was lost is another story.
     pub fn restore(&mut self) {
-        let accounts = self.stage.accounts;
+        let accounts = self.stage.accounts.len();
         self.backups.retain(|backup| backup.accounts == accounts);
         let Some(index) = self.stage.random.index(self.backups.len()) else { return };
         self.end_server(After::Restore);
@@ -305,6 +308,9 @@ impl World {
             self.stage.network.link(link).to_device.lose_flying();
         }
         self.disk.restore(&self.backups[index].rows);
+        // That takes its time: the ids that are lost with what is newer are past by then, and of
+        // them only the clock still knows.
+        self.stage.clock_off_ms += RESTORE_TAKES_MS;
         self.stage.coverage.reach(Branch::Restored);
         self.stage.note("restored", &[index as u64]);
     }

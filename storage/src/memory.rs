@@ -20,22 +20,45 @@ pub struct MemoryBackend {
 #[derive(Clone, Default)]
 struct State {
     /// By family, by key: its versions, ascending.
-    rows: [BTreeMap<Vec<u8>, Versions>; FAMILIES.len()],
+    rows: [BTreeMap<Arc<[u8]>, Versions>; FAMILIES.len()],
     /// Rises with every batch.
     written: u64,
     synced: u64,
 }
 
 /// Number of the batch that wrote it, and the value.
-type Versions = Vec<(u64, Vec<u8>)>;
+type Version = (u64, Arc<[u8]>);
+
+/// Most rows are written once; a copy of those allocates nothing.
+#[derive(Clone)]
+struct Versions {
+    first: Version,
+    later: Vec<Version>,
+}
+
+impl Versions {
+    fn add(&mut self, version: Version) {
+        self.later.push(version);
+    }
+
+    /// The newest up to a batch.
+    fn at(&self, batch: u64) -> Option<&[u8]> {
+        let visible = |version: &&Version| version.0 <= batch;
+        let newest = self.later.iter().rev().chain([&self.first]).find(visible)?;
+        Some(&newest.1)
+    }
+
+    /// Loses all after a batch. Whether any is left.
+    fn lose_after(&mut self, last: u64) -> bool {
+        self.later.retain(|(version, _)| *version <= last);
+        self.first.0 <= last
+    }
+}
 
 impl State {
     fn lose_after(&mut self, last: u64) {
         for family in &mut self.rows {
-            family.retain(|_, versions| {
-                versions.retain(|(version, _)| *version <= last);
-                !versions.is_empty()
-            });
+            family.retain(|_, versions| versions.lose_after(last));
         }
         self.written = self.written.min(last);
         self.synced = self.synced.min(last);
@@ -87,8 +110,14 @@ impl Backend for MemoryBackend {
         let state = &mut *self.state();
         state.written += 1;
         for (family, key, value) in rows.iter() {
-            let versions = state.rows[family as usize].entry(key.to_vec()).or_default();
-            versions.push((state.written, value.to_vec()));
+            let version = (state.written, value.into());
+            match state.rows[family as usize].get_mut(key) {
+                Some(versions) => versions.add(version),
+                None => {
+                    let versions = Versions { first: version, later: Vec::new() };
+                    state.rows[family as usize].insert(key.into(), versions);
+                }
+            }
         }
         Ok(())
     }
@@ -123,13 +152,6 @@ struct MemoryView {
     version: u64,
 }
 
-impl MemoryView {
-    fn visible<'a>(&self, versions: &'a Versions) -> Option<&'a [u8]> {
-        let (_, value) = versions.iter().rev().find(|(version, _)| *version <= self.version)?;
-        Some(value)
-    }
-}
-
 impl View for MemoryView {
     fn get(
         &self,
@@ -140,7 +162,7 @@ impl View for MemoryView {
     ) -> Result<bool, ReadError> {
         let state = self.backend.read();
         let versions = state.rows[family as usize].get(key);
-        Ok(versions.and_then(|versions| self.visible(versions)).map(found).is_some())
+        Ok(versions.and_then(|versions| versions.at(self.version)).map(found).is_some())
     }
 
     fn scan(
@@ -157,7 +179,7 @@ impl View for MemoryView {
         let state = self.backend.read();
         let range = (Bound::Included(from), Bound::Excluded(end));
         for (key, versions) in state.rows[family as usize].range::<[u8], _>(range) {
-            let Some(value) = self.visible(versions) else { continue };
+            let Some(value) = versions.at(self.version) else { continue };
             if let ControlFlow::Break(()) = each(key, value) {
                 break;
             }
