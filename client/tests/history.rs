@@ -64,9 +64,10 @@ fn a_rewind_is_recorded_before_what_it_gives_back() {
         ..welcome()
     });
     let facts = records(&mut desk);
-    assert_eq!(types(&facts), ["offline", "online", "rewind", "unsent"]);
-    assert_eq!(facts[2], Fact::Rewind(Place::START));
-    let Fact::Unsent { nonce, reason, .. } = facts[3] else { panic!("{facts:?}") };
+    assert_eq!(types(&facts), ["offline", "acked", "online", "rewind", "unsent"]);
+    assert_eq!(facts[1], Fact::Acked(place_of(1, 1)), "HELLO names the cursor");
+    assert_eq!(facts[3], Fact::Rewind(Place::START));
+    let Fact::Unsent { nonce, reason, .. } = facts[4] else { panic!("{facts:?}") };
     assert_eq!((nonce, reason), (Some(Nonce(11)), Reason::Lost));
 }
 

@@ -1,10 +1,15 @@
 //! Messages over links that fail at random, and over a server that dies again and again: each
-//! arrives once, in order, at every device.
+//! arrives once, in order, at every device. What all of them recorded goes to `starling-check`.
 
 mod common;
+mod faults;
 mod support;
 
-use common::Server;
+use common::{
+    Server,
+    history::{History, Recording},
+};
+use faults::profile::{Profile, come_to_rest};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use starling_client::{
     Change, Client, ClientSettings, Identity, Journal, Page, Peer, Receipt, SqliteStore, Store,
@@ -21,13 +26,24 @@ const REPLIES: usize = 1_000;
 struct People {
     ada: [Identity; 2],
     bob: [Identity; 2],
+    /// Of the same devices, in the same order.
+    profiles: Vec<Profile>,
 }
 
 impl People {
     async fn join(server: &str) -> People {
         let (ada, bob) = (register(server, "ada").await, register(server, "bob").await);
         let (ada_too, bob_too) = (login(server, "ada").await, login(server, "bob").await);
-        People { ada: [ada, ada_too], bob: [bob, bob_too] }
+        let (ada, bob) = ([ada, ada_too], [bob, bob_too]);
+        let profiles = ada.iter().chain(&bob).cloned().map(Profile::new).collect();
+        People { ada, bob, profiles }
+    }
+
+    /// All that was recorded, with what others recorded as well, keeps the contract.
+    async fn check(self, server: &str, others: &[Recording]) {
+        come_to_rest(server, &self.profiles).await;
+        let own = self.profiles.iter().map(|profile| &profile.history);
+        History::of([&Recording::complete()].into_iter().chain(own).chain(others)).must_hold();
     }
 }
 
@@ -46,8 +62,8 @@ fn texts(who: &'static str, count: usize) -> impl Iterator<Item = String> {
 async fn talk(server: &str, people: &People, class: fn(usize) -> Class) -> Talk {
     let mut clients = Vec::new();
     let mut hearing = Vec::new();
-    for identity in people.ada.iter().chain(&people.bob) {
-        let (client, mut events) = device(server, identity);
+    for profile in &people.profiles {
+        let (client, mut events) = profile.start(server);
         clients.push(client);
         hearing.push(tokio::spawn(async move { collect(&mut events, MESSAGES + REPLIES).await }));
     }
@@ -62,6 +78,9 @@ async fn talk(server: &str, people: &People, class: fn(usize) -> Class) -> Talk 
     let mut inboxes = Vec::new();
     for heard in hearing {
         inboxes.push(tokio::time::timeout(PATIENCE, heard).await.expect("all arrives").unwrap());
+    }
+    for client in clients {
+        client.close().await;
     }
     Talk { inboxes, by_ada, by_bob }
 }
@@ -112,9 +131,12 @@ async fn ten_thousand_messages_over_bad_links_arrive_once_and_in_order_at_every_
     assert!(proxy.faults().iter().all(|count| *count > 3));
     let seen = talk.check(&people);
 
-    let (client, _) = device(&server.address.to_string(), &people.bob[1]);
+    let direct = server.address.to_string();
+    let (client, _) = people.profiles[3].start(&direct);
     let kept = history(&client, Peer::User(people.ada[0].user)).await;
     assert_eq!(without_nonce(&kept), seen);
+    client.close().await;
+    people.check(&direct, &[]).await;
     server.end();
 }
 
@@ -133,6 +155,7 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let mut store = SqliteStore::open(phone_folder.path()).unwrap();
     store.commit(&[Change::Identity(phone)]).unwrap();
     drop(store);
+    let phone = Recording::default();
 
     let proxy = Proxy::start(server.address, seed).await;
     let killing = {
@@ -153,11 +176,13 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let killing = tokio::spawn(killing);
     let restless = {
         let (server, folder) = (proxy.server(), phone_folder.path().to_owned());
+        let phone = phone.clone();
         tokio::spawn(async move {
             for _ in 0..10 {
                 let store = SqliteStore::open(&folder).unwrap();
+                let settings = ClientSettings::default();
                 let (client, events) =
-                    Client::start(&server, store, ClientSettings::default()).unwrap();
+                    Client::start_recorded(&server, store, settings, phone.recorder()).unwrap();
                 drop(events);
                 tokio::time::sleep(Duration::from_millis(600)).await;
                 client.close().await;
@@ -172,7 +197,9 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
 
     let store = SqliteStore::open(phone_folder.path()).unwrap();
     let direct = server.address.to_string();
-    let (client, mut events) = Client::start(&direct, store, ClientSettings::default()).unwrap();
+    let settings = ClientSettings::default();
+    let (client, mut events) =
+        Client::start_recorded(&direct, store, settings, phone.recorder()).unwrap();
     // Answers come although nobody takes the thousands of events.
     let kept = history(&client, Peer::User(people.ada[0].user)).await;
     assert_eq!(without_nonce(&kept), seen);
@@ -184,5 +211,6 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let on_phone = messages_of(&journal.unshown().unwrap());
     assert_eq!(without_nonce(&on_phone), seen);
     client.close().await;
+    people.check(&direct, &[phone]).await;
     server.end();
 }

@@ -10,8 +10,8 @@ mod common;
 mod faults;
 mod support;
 
-use common::Server;
-use faults::{own_address, talk::Talk};
+use common::{Server, history::History};
+use faults::{own_address, profile::Profile, talk::Talk};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use starling_codec::{UserId, wire::Class};
 use std::{
@@ -99,7 +99,7 @@ fn kill_again_and_again(times: usize) {
                 kept_all(&talk, &home).await;
             }
         }
-        talk.close().await;
+        talk.close(&home.address()).await;
         server.end();
     });
 }
@@ -133,7 +133,7 @@ fn a_server_that_is_stopped_for_a_while_goes_on_where_it_was() {
         }
         talk.flushed().await;
         kept_all(&talk, &home).await;
-        talk.close().await;
+        talk.close(&home.address()).await;
         server.end();
     });
 }
@@ -150,12 +150,13 @@ fn a_client_that_is_stopped_for_a_while_holds_up_nobody_and_misses_nothing() {
     stopped.wait_for("online");
     stopped.signal(libc::SIGSTOP);
     let address = server.address.to_string();
-    runtime().block_on(async {
-        let ada = support::login(&address, "ada").await;
-        let (client, _events) = support::device(&address, &ada);
+    let written = runtime().block_on(async {
+        let ada = Profile::new(support::login(&address, "ada").await);
+        let (client, _events) = ada.start(&address);
         let texts = (0..MESSAGES).map(|number| number.to_string());
         support::write(&client, UserId(2), texts, |_| Class::Buffered).await;
         client.close().await;
+        ada.history
     });
     let expected: Vec<String> = (0..MESSAGES).map(|number| number.to_string()).collect();
     let heard: Vec<String> = (0..MESSAGES).map(|_| awake.text()).collect();
@@ -163,8 +164,10 @@ fn a_client_that_is_stopped_for_a_while_holds_up_nobody_and_misses_nothing() {
     stopped.signal(libc::SIGCONT);
     let heard: Vec<String> = (0..MESSAGES).map(|_| stopped.text()).collect();
     assert_eq!(heard, expected);
+    let heard = [stopped.history.clone(), awake.history.clone()];
     stopped.end();
     awake.end();
+    History::of([written].iter().chain(&heard)).must_hold();
     server.end();
 }
 
@@ -224,7 +227,7 @@ fn a_clock_that_jumps_changes_neither_order_nor_ids() {
                 assert!(before.0 < now.0 && before.1 <= now.1, "{before:?} then {now:?}");
             }
         }
-        talk.close().await;
+        talk.close(&home.address()).await;
         server.end();
     });
 }

@@ -5,16 +5,18 @@
 //! themselves, and must end with what the server has, event by event: nothing that it lost,
 //! nothing missing. What was acknowledged as durable must be there, and every text that was ever
 //! written must stand exactly once, those that the power cut took as well: they go back to the
-//! app, which sends them again.
+//! app, which sends them again. The histories of all devices go to `starling-check`.
 
 mod common;
 mod faults;
 
+use common::history::History;
 use faults::{
     Control, House,
     talk::{Kept, Talk},
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use starling_check::Property;
 use std::{fs::File, time::Duration};
 
 /// Servers that run side by side, as most of the time is waiting, and how often each is cut.
@@ -32,6 +34,8 @@ struct Tally {
     unsynced_bytes: u64,
     kept: Kept,
     rewinds: usize,
+    /// Nothing in the history excused it, had nobody said that the power failed.
+    loss_is_seen: bool,
 }
 
 #[test]
@@ -57,6 +61,7 @@ fn after_a_power_cut_clients_and_server_agree_and_nothing_durable_is_missing() {
     assert!(sum(|tally| tally.kept.durable) > 0);
     assert!(sum(|tally| tally.kept.buffered_lost) > 0, "no acknowledged message was ever lost");
     assert!(sum(|tally| tally.rewinds) > 0, "no client ever had to go back");
+    assert!(sum(|tally| usize::from(tally.loss_is_seen)) > 0, "no history tells of a loss");
 }
 
 async fn cuts(seed: u64, world: u64) -> Tally {
@@ -74,10 +79,13 @@ async fn cuts(seed: u64, world: u64) -> Tally {
         cut_log(&house, &mut random, &mut tally);
         server = house.start();
         tally.kept.add(talk.check(&address, &promised).await);
+        talk.power_was_cut();
     }
     tally.posted = talk.written();
     tally.rewinds = talk.rewinds();
-    talk.close().await;
+    let (world, devices) = talk.leave(&address).await;
+    History::of([&world].into_iter().chain(&devices)).must_hold();
+    tally.loss_is_seen = History::of(&devices).verdict().violates(Property::Kept);
     server.end();
     tally
 }

@@ -6,9 +6,11 @@ mod common;
 mod faults;
 mod power;
 
+use common::history::History;
 use faults::talk::{Kept, Talk};
 use power::{Machine, READY, Yard};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use starling_check::Property;
 use std::time::Duration;
 
 const WHY: &str = "STARLING_POWER_CUTS is a number";
@@ -53,6 +55,7 @@ fn power_cuts_take_nothing_durable_and_clients_go_back_to_what_is_left() {
             machine = yard.start("serve");
             machine.wait_for(&[READY]);
             let here = talk.check(&yard.address(), &promised).await;
+            talk.power_was_cut();
             println!("cut {cut}: {here:?}, {} written, {} rewinds", talk.written(), talk.rewinds());
             kept.add(here);
         }
@@ -60,7 +63,7 @@ fn power_cuts_take_nothing_durable_and_clients_go_back_to_what_is_left() {
         assert!(kept.durable > 0);
         assert!(kept.buffered_lost > 0, "no acknowledged message was ever lost");
         assert!(talk.rewinds() > 0, "no client ever had to go back");
-        talk.close().await;
+        talk.close(&yard.address()).await;
     });
 }
 
@@ -94,6 +97,10 @@ fn without_syncs_a_power_cut_takes_what_was_promised() {
             let kept = talk.kept(&truth, &promised);
             println!("{kept:?}");
             assert!(kept.durable_lost > 0, "nothing was lost without a sync");
+            talk.power_was_cut();
+            let (world, devices) = talk.leave(&yard.address()).await;
+            let verdict = History::of([&world].into_iter().chain(&devices)).verdict();
+            assert!(verdict.violates(Property::Kept), "the checker does not see it: {verdict:?}");
         } else {
             println!("{}", machine.said());
         }

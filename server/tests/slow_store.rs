@@ -10,11 +10,12 @@ mod faults;
 
 use common::{
     Server,
+    history::History,
     wire::{Wire, hello, login, send_to},
 };
 use faults::{
     Control, HELD_MS, House,
-    people::{Device, PASSWORD, Person, Truth, text, within},
+    people::{Device, PASSWORD, Person, Truth, part, text, within},
 };
 use starling_client::{Outgoing, Page, Peer, Sending, operator::Operator};
 use starling_codec::{
@@ -69,10 +70,10 @@ fn log_in(wire: &mut Wire, name: &str) -> bytes::Bytes {
     wire.expect::<bodies::Grant>(Kind::Grant).token
 }
 
+/// Everybody leaves. What some here say frame by frame is in no history, so it is not complete.
 async fn end(server: Server, people: Vec<Person>) {
-    for device in people.into_iter().flat_map(|person| person.devices) {
-        within("it closes", device.client.close()).await;
-    }
+    let recordings = part(&server.address.to_string(), people).await;
+    History::of(&recordings).must_hold();
     server.end();
 }
 

@@ -1,11 +1,11 @@
 //! What an app holds: a handle to a session that runs on its own.
 
-use super::driver::{Call, Driver};
+use super::driver::{Call, Driver, Recorder};
 use crate::{
     Answer, Entry, Event, Outgoing, Page, Peer, QueueError, Receipt, Refusal, Request,
     RequestError, Session, SessionSettings, StopReason, Store, StoreError, Unsent,
 };
-use starling_codec::{Nonce, UserId, wire};
+use starling_codec::{Nonce, UserId, history::Record, wire};
 use std::{
     future::Future,
     pin::Pin,
@@ -145,12 +145,62 @@ impl Client {
         settings: ClientSettings,
     ) -> Result<(Client, Events), StoreError> {
         let session = Session::load(store, settings, entropy()?)?;
+        Ok(Client::run(server, session, None))
+    }
+
+    /// As [`Client::start`], and `recorder` is handed the session's history: what it wrote, was
+    /// told and applied, each once it is kept and in the order in which it happened. A file of
+    /// [lines](Record::append) is what `starling-check` reads, with those of other devices or
+    /// alone; docs/history.md describes it.
+    ///
+    /// The recorder is called on the session's task, which waits for it. A process that is killed
+    /// may leave a history without its last records, although the store has what they tell.
+    ///
+    /// ```no_run
+    /// use starling_client::{Client, ClientSettings, MemoryStore, codec::history::Record};
+    /// use std::{fs::File, io::Write};
+    ///
+    /// # async fn example(store: MemoryStore) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut file = File::create("phone.history")?;
+    /// let mut line = Vec::new();
+    /// let recorder = move |record: Record| {
+    ///     line.clear();
+    ///     record.append(&mut line);
+    ///     file.write_all(&line).expect("room for the history");
+    /// };
+    /// let settings = ClientSettings::default();
+    /// let (client, events) = Client::start_recorded("127.0.0.1:7400", store, settings, recorder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store cannot be read.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start_recorded<S: Store + Send + 'static>(
+        server: &str,
+        store: S,
+        settings: ClientSettings,
+        recorder: impl FnMut(Record) + Send + 'static,
+    ) -> Result<(Client, Events), StoreError> {
+        let mut session = Session::load(store, settings, entropy()?)?;
+        session.start_recording();
+        Ok(Client::run(server, session, Some(Box::new(recorder))))
+    }
+
+    fn run<S: Store + Send + 'static>(
+        server: &str,
+        session: Session<S>,
+        recorder: Option<Box<Recorder>>,
+    ) -> (Client, Events) {
         let (calls, taken) = mpsc::channel(CALL_ROOM);
         let (told, events) = mpsc::channel(EVENT_ROOM);
         let (status_told, status) = watch::channel(Status::Starting);
-        let driver = Driver::new(session, server.to_owned(), taken, told, status_told);
-        tokio::spawn(driver.run());
-        Ok((Client { calls, status }, Events(events)))
+        let server = server.to_owned();
+        tokio::spawn(Driver::new(session, server, taken, told, status_told, recorder).run());
+        (Client { calls, status }, Events(events))
     }
 
     /// Starts a session and waits until it is live. A connection lost later comes back by itself.

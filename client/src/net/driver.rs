@@ -6,7 +6,7 @@ use crate::{
     Answer, Entry, Event, Outgoing, QueueError, Receipt, Request, RequestError, Session, Store,
     Wish,
 };
-use starling_codec::Nonce;
+use starling_codec::{Nonce, history::Record};
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
@@ -61,7 +61,12 @@ pub(super) struct Driver<S> {
     flushes: Vec<oneshot::Sender<()>>,
     started: Instant,
     buffer: Box<[u8]>,
+    /// Takes the session's history, if anybody wants it.
+    recorder: Option<Box<Recorder>>,
 }
+
+/// Is handed each record of a history, in order.
+pub(super) type Recorder = dyn FnMut(Record) + Send;
 
 /// What woke the task.
 enum Woken {
@@ -80,6 +85,7 @@ impl<S: Store> Driver<S> {
         calls: mpsc::Receiver<Call>,
         events: mpsc::Sender<Event>,
         status: watch::Sender<Status>,
+        recorder: Option<Box<Recorder>>,
     ) -> Driver<S> {
         Driver {
             session,
@@ -94,6 +100,7 @@ impl<S: Store> Driver<S> {
             flushes: Vec::new(),
             started: Instant::now(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            recorder,
         }
     }
 
@@ -218,8 +225,12 @@ impl<S: Store> Driver<S> {
         self.write();
     }
 
-    /// Gives the session's events to those who wait for them, and to the app.
+    /// Gives the session's history to its recorder, and its events to those who wait for them and
+    /// to the app.
     fn take_events(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            std::iter::from_fn(|| self.session.poll_record()).for_each(recorder);
+        }
         while let Some(event) = self.session.poll_event() {
             match &event {
                 Event::Online(_) => {

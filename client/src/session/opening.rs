@@ -3,7 +3,9 @@
 use super::{Event, Session, State, StopReason, Welcomed};
 use crate::{Change, Refusal, Request, Store};
 use starling_codec::{
-    Blame, Epoch, EpochTag, ErrorCode, Kind, MAGIC, PROTOCOL_VERSION, Place, SendWindow, limits,
+    Blame, Epoch, EpochTag, ErrorCode, Kind, MAGIC, PROTOCOL_VERSION, Place, SendWindow,
+    history::Fact,
+    limits,
     planted::{Fault, is_planted},
     wire,
 };
@@ -88,6 +90,10 @@ impl<S: Store> Session<S> {
             window_bytes: self.settings.window_bytes,
             trace_id: 0,
         };
+        if self.cursor > Place::START {
+            let cursor = self.cursor;
+            self.record(|| Fact::Acked(cursor));
+        }
         self.write(Kind::Hello, &hello);
         self.state = State::Opening { deadline_ms: now_ms + limits::OPENING_TIMEOUT_MS };
     }

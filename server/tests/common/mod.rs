@@ -1,6 +1,7 @@
 //! The real server, started on a free port with a data folder of its own.
 #![allow(dead_code)] // Each test program uses a part of this.
 
+pub mod history;
 pub mod wire;
 
 use std::{

@@ -4,6 +4,7 @@
 
 pub mod foes;
 pub mod people;
+pub mod profile;
 pub mod talk;
 
 use crate::common::{self, PATIENCE, Server};

@@ -1,12 +1,13 @@
 //! People with devices that run the real client, and what must be true of them in the end.
 
-use crate::common::PATIENCE;
+use super::profile::{Profile, Shared, come_to_rest};
+use crate::common::{PATIENCE, history::Recording};
 use starling_client::{
-    Change, Client, ClientSettings, EntryState, Event, Identity, MemoryStore, Outgoing, Page, Peer,
-    Receipt, RequestError, Saved, Store, StoreError, account, text_of,
+    Client, EntryState, Event, MemoryStore, Outgoing, Page, Peer, Receipt, RequestError, account,
+    text_of,
 };
 use starling_codec::{
-    ConversationId, DeviceId, Epoch, Nonce, Place, UserId,
+    ConversationId, Nonce, UserId,
     wire::{self, Class, event::Kind},
 };
 use std::{
@@ -16,51 +17,6 @@ use std::{
 };
 
 pub const PASSWORD: &str = "correct horse";
-
-/// A store that the test looks into while a client holds it.
-#[derive(Clone, Debug, Default)]
-pub struct Shared(Arc<Mutex<MemoryStore>>);
-
-impl Shared {
-    fn with_identity(identity: Identity) -> Shared {
-        Shared(Arc::new(Mutex::new(MemoryStore::with_identity(identity))))
-    }
-
-    pub fn events(&self) -> BTreeMap<u64, wire::Event> {
-        self.0.lock().unwrap().events().clone()
-    }
-
-    pub fn cursor(&self) -> Place {
-        self.0.lock().unwrap().saved().cursor
-    }
-
-    pub fn epoch(&self) -> Epoch {
-        self.0.lock().unwrap().saved().epoch
-    }
-
-    pub fn identity(&self) -> Identity {
-        self.0.lock().unwrap().saved().identity.clone().expect("logged in")
-    }
-}
-
-impl Store for Shared {
-    fn load(&mut self) -> Result<Saved, StoreError> {
-        self.0.lock().unwrap().load()
-    }
-
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        self.0.lock().unwrap().commit(changes)
-    }
-
-    fn own_above(
-        &mut self,
-        place: Place,
-        user: UserId,
-        device: DeviceId,
-    ) -> Result<Vec<wire::Message>, StoreError> {
-        self.0.lock().unwrap().own_above(place, user, device)
-    }
-}
 
 /// What a device's client told its app.
 #[derive(Debug, Default)]
@@ -77,18 +33,17 @@ pub struct News {
 
 /// A device that is always connected when it can be.
 pub struct Device {
-    pub store: Shared,
+    pub profile: Profile,
     pub client: Client,
     pub news: Arc<Mutex<News>>,
 }
 
 impl Device {
-    pub fn start(server: &str, store: Shared) -> Device {
-        let (client, mut events) =
-            Client::start(server, store.clone(), ClientSettings::default()).unwrap();
+    pub fn start(server: &str, profile: Profile) -> Device {
+        let (client, mut events) = profile.start(server);
         let news = Arc::new(Mutex::new(News::default()));
         let told = news.clone();
-        let own = store.identity().user.0;
+        let own = profile.store.identity().user.0;
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 let mut news = told.lock().unwrap();
@@ -112,7 +67,7 @@ impl Device {
                 }
             }
         });
-        Device { store, client, news }
+        Device { profile, client, news }
     }
 
     /// Texts of others and when they came.
@@ -121,12 +76,12 @@ impl Device {
     }
 
     pub fn user(&self) -> UserId {
-        self.store.identity().user
+        self.profile.store.identity().user
     }
 
     /// Messages, oldest first, as (sender, text).
     pub fn texts(&self) -> Vec<(UserId, String)> {
-        let messages = messages_of(&self.store.events());
+        let messages = messages_of(&self.profile.store.events());
         messages.iter().map(|message| (UserId(message.sender), text_in(message))).collect()
     }
 }
@@ -135,18 +90,20 @@ impl Device {
 pub struct Person {
     pub user: UserId,
     pub devices: Vec<Device>,
-    witness: Identity,
+    /// Connects now and then, each time without knowing anything.
+    witness: Profile,
 }
 
 impl Person {
     pub async fn new(server: &str, name: &str, devices: usize) -> Person {
-        let mut store = MemoryStore::new();
-        let witness = account::register(server, &mut store, name, PASSWORD).await.unwrap();
-        let mut person = Person { user: witness.user, devices: Vec::new(), witness };
+        let mut nowhere = MemoryStore::new();
+        let witness = account::register(server, &mut nowhere, name, PASSWORD).await.unwrap();
+        let user = witness.user;
+        let mut person = Person { user, devices: Vec::new(), witness: Profile::new(witness) };
         for _ in 0..devices {
-            let mut store = Shared::default();
-            account::login(server, &mut store, name, PASSWORD).await.unwrap();
-            person.devices.push(Device::start(server, store));
+            let mut nowhere = MemoryStore::new();
+            let identity = account::login(server, &mut nowhere, name, PASSWORD).await.unwrap();
+            person.devices.push(Device::start(server, Profile::new(identity)));
         }
         person
     }
@@ -157,18 +114,10 @@ impl Person {
     }
 
     async fn look(&self, server: &str) -> Shared {
-        let store = Shared::with_identity(self.witness.clone());
-        let settings = ClientSettings::default();
-        let (client, mut events) = Client::connect(server, store.clone(), settings).await.unwrap();
-        let mut head = None;
-        while head.is_none_or(|head| store.cursor() < head) {
-            let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("an event");
-            if let Event::Online(welcomed) = event.expect("a session") {
-                head = Some(welcomed.head);
-            }
-        }
-        client.close().await;
-        store
+        let mut witness = self.witness.clone();
+        witness.forget();
+        witness.catch_up(server).await;
+        witness.store
     }
 
     /// Waits until the server that runs now has welcomed all devices, and posts anew what then
@@ -177,7 +126,7 @@ impl Person {
         let epoch = self.look(server).await.epoch();
         for device in &self.devices {
             let until = Instant::now() + PATIENCE;
-            while device.store.epoch() != epoch {
+            while device.profile.store.epoch() != epoch {
                 assert!(Instant::now() < until, "{:?}", device.news.lock().unwrap());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -202,6 +151,21 @@ impl Person {
     }
 }
 
+/// Everybody leaves; what they and the witnesses recorded.
+pub async fn part(server: &str, people: Vec<Person>) -> Vec<Recording> {
+    let mut profiles = Vec::new();
+    let mut witnesses = Vec::new();
+    for person in people {
+        for device in person.devices {
+            within("it closes", device.client.close()).await;
+            profiles.push(device.profile);
+        }
+        witnesses.push(person.witness);
+    }
+    come_to_rest(server, &profiles).await;
+    profiles.into_iter().chain(witnesses).map(|profile| profile.history).collect()
+}
+
 /// What the server has, taken when every device had the same.
 pub struct Truth {
     pub inboxes: HashMap<UserId, BTreeMap<u64, wire::Event>>,
@@ -216,7 +180,7 @@ impl Truth {
             let until = Instant::now() + PATIENCE;
             let inbox = loop {
                 let inbox = person.inbox(server).await;
-                let others = person.devices.iter().map(|device| device.store.events());
+                let others = person.devices.iter().map(|device| device.profile.store.events());
                 let other = others.enumerate().find(|(_, events)| *events != inbox);
                 let Some((index, events)) = other else { break inbox };
                 assert!(

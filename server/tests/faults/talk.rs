@@ -1,7 +1,8 @@
 //! People who all write to each other while the server has a hard time, what they were promised,
 //! and what became of it.
 
-use super::people::{Device, Person, Truth, text, within};
+use super::people::{Device, Person, Truth, part, text, within};
+use crate::common::history::{History, Recording};
 use rand::{RngExt, rngs::SmallRng};
 use starling_client::Receipt;
 use starling_codec::{Nonce, UserId, wire::Class};
@@ -11,6 +12,8 @@ pub struct Talk {
     pub people: Vec<Person>,
     /// From whom, to whom, what: each text once.
     written: Vec<(UserId, UserId, String)>,
+    /// What befell the server.
+    world: Recording,
 }
 
 /// What each device was acknowledged since it was last asked.
@@ -40,7 +43,7 @@ impl Talk {
         for name in names {
             people.push(Person::new(address, name, devices).await);
         }
-        Talk { people, written: Vec::new() }
+        Talk { people, written: Vec::new(), world: Recording::complete() }
     }
 
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
@@ -58,7 +61,7 @@ impl Talk {
 
     /// Every device writes a few messages to anybody, this share of them durable.
     pub async fn burst(&mut self, random: &mut SmallRng, share_of_durable: f64) {
-        let Talk { people, written } = self;
+        let Talk { people, written, .. } = self;
         let users: Vec<UserId> = people.iter().map(|person| person.user).collect();
         for device in people.iter().flat_map(|person| &person.devices) {
             for _ in 0..random.random_range(0..6) {
@@ -138,9 +141,20 @@ impl Talk {
         }
     }
 
-    pub async fn close(self) {
-        for device in self.people.into_iter().flat_map(|person| person.devices) {
-            within("it closes", device.client.close()).await;
-        }
+    /// The power failed before the opening that everybody is welcomed in now.
+    pub fn power_was_cut(&self) {
+        let store = &self.people[0].devices[0].profile.store;
+        self.world.power_was_cut(store.epoch(), store.tag());
+    }
+
+    /// Everybody leaves; what befell the server, and what the devices recorded.
+    pub async fn leave(self, address: &str) -> (Recording, Vec<Recording>) {
+        (self.world, part(address, self.people).await)
+    }
+
+    /// Everybody leaves; the history of all of it keeps the contract.
+    pub async fn close(self, address: &str) {
+        let (world, devices) = self.leave(address).await;
+        History::of([&world].into_iter().chain(&devices)).must_hold();
     }
 }

@@ -1,7 +1,7 @@
 //! People who use the command `starling`.
 
 use super::PASSWORD;
-use crate::common::Server;
+use crate::common::{Server, history::Recording};
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -97,7 +97,7 @@ impl Person {
         let mut command = self.command(&[&["--json", "listen"], arguments].concat(), PASSWORD);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Listener { child, lines, heard: VecDeque::new() }
+        Listener { child, lines, heard: VecDeque::new(), history: Recording::default() }
     }
 
     pub fn texts(&self, with: &str) -> Vec<String> {
@@ -110,6 +110,13 @@ fn json(line: &str) -> Option<Value> {
     serde_json::from_str(&line[line.find('{')?..]).ok()
 }
 
+/// The same, and it goes into a history.
+fn recorded(history: &Recording, line: &str) -> Option<Value> {
+    let value = json(line)?;
+    history.write_line(&value.to_string());
+    Some(value)
+}
+
 pub fn texts(lines: &[Value]) -> Vec<String> {
     let messages = lines.iter().filter(|line| line["type"] == "message");
     messages.map(|line| line["text"].as_str().unwrap().to_owned()).collect()
@@ -120,6 +127,8 @@ pub struct Listener {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     heard: VecDeque<Value>,
+    /// Every line of it that was read, for they are a history.
+    pub history: Recording,
 }
 
 impl Listener {
@@ -130,7 +139,7 @@ impl Listener {
                 return Some(line);
             }
             let line = self.lines.next()?.unwrap();
-            self.heard.extend(json(&line));
+            self.heard.extend(recorded(&self.history, &line));
         }
     }
 
@@ -141,7 +150,7 @@ impl Listener {
         }
         loop {
             let line = self.lines.next().expect("it still runs").unwrap();
-            match json(&line) {
+            match recorded(&self.history, &line) {
                 Some(line) if line["type"] == kind => return line,
                 Some(line) => self.heard.push_back(line),
                 None => {}
@@ -161,8 +170,8 @@ impl Listener {
     /// Ends it as Ctrl-C does; gives what it had not been asked for.
     pub fn end(mut self) -> Vec<Value> {
         self.signal(libc::SIGTERM);
-        let rest = self.lines.by_ref().map_while(Result::ok).filter_map(|line| json(&line));
-        self.heard.extend(rest);
+        let rest = self.lines.by_ref().map_while(Result::ok);
+        self.heard.extend(rest.filter_map(|line| recorded(&self.history, &line)));
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
         self.heard.drain(..).collect()
     }

@@ -1,0 +1,88 @@
+//! What the devices of a test record, and what `starling-check` says of it.
+
+use starling_check::{Verdict, check_files};
+use starling_codec::{
+    Epoch, EpochTag,
+    history::{After, Fact, Record, VERSION},
+};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+/// Lines of a history, as they go into a file.
+#[derive(Clone, Debug, Default)]
+pub struct Recording(Arc<Mutex<Vec<u8>>>);
+
+impl Recording {
+    /// What the world has to say first: every device that takes part is recorded, from its first
+    /// connection on.
+    pub fn complete() -> Recording {
+        let recording = Recording::default();
+        recording.write(&Record::new(Fact::History { version: VERSION, complete: true }));
+        recording
+    }
+
+    pub fn write(&self, record: &Record) {
+        record.append(&mut self.0.lock().unwrap());
+    }
+
+    /// Takes a line that is one already.
+    pub fn write_line(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap();
+        lines.extend_from_slice(line.as_bytes());
+        lines.push(b'\n');
+    }
+
+    /// The power failed before the opening of this epoch: that excuses the loss of what was not
+    /// synced.
+    pub fn power_was_cut(&self, epoch: Epoch, tag: EpochTag) {
+        self.write(&Record::new(Fact::Opened { after: After::PowerCut, epoch, tag }));
+    }
+
+    /// What a client hands its records to.
+    pub fn recorder(&self) -> impl FnMut(Record) + Send + 'static {
+        let own = self.clone();
+        move |record| own.write(&record)
+    }
+}
+
+/// Recordings that are one history, in files. Those of one device stand in its order.
+pub struct History {
+    folder: tempfile::TempDir,
+    files: Vec<PathBuf>,
+}
+
+impl History {
+    pub fn of<'a>(recordings: impl IntoIterator<Item = &'a Recording>) -> History {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for recording in recordings {
+            let file = folder.path().join(format!("{:03}.history", files.len()));
+            fs::write(&file, &*recording.0.lock().unwrap()).unwrap();
+            files.push(file);
+        }
+        History { folder, files }
+    }
+
+    /// What `starling-check` finds in it.
+    pub fn verdict(&self) -> Verdict {
+        check_files(&self.files).unwrap()
+    }
+
+    /// It keeps the contract, and says enough for that to mean something. If not, the files stay
+    /// for whoever looks into it.
+    pub fn must_hold(self) {
+        let verdict = self.verdict();
+        println!(
+            "history: {} records of {} devices, {} of them settled, {} messages",
+            verdict.records, verdict.devices, verdict.settled, verdict.messages
+        );
+        if !verdict.holds() {
+            let violations = verdict.violations;
+            panic!("see starling-check {}/*: {violations:#?}", self.folder.keep().display());
+        }
+        assert!(verdict.devices > 0 && verdict.messages > 0 && verdict.skipped == 0);
+    }
+}
