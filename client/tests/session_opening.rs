@@ -208,6 +208,29 @@ fn a_token_is_exchanged_at_half_its_life_and_the_fresh_one_is_kept() {
 }
 
 #[test]
+fn a_server_whose_clock_was_set_back_is_not_asked_for_one_token_after_another() {
+    let mut desk = Desk::live();
+    desk.lose_link();
+    let reconnect = wire::Welcome { time_ms: SERVER_MS + LIFE_MS / 2, ..welcome() };
+    let sent = desk.come_online(reconnect);
+    let grant = wire::Grant {
+        request_id: sent[0].read::<wire::Refresh>().request_id,
+        user: ME.0,
+        device: DEVICE.0,
+        token: bytes::Bytes::from_static(b"fresh"),
+        // By the clock that WELCOME told of, it is worn out.
+        expires_ms: SERVER_MS,
+        ..Default::default()
+    };
+    desk.give(Kind::Grant, &grant);
+    desk.wait(1);
+    assert_eq!(kinds(&desk.sent()), []);
+    assert!(desk.session.next_deadline() > Some(desk.now_ms));
+    desk.wait(10_000);
+    assert!(kinds(&desk.sent()).contains(&Kind::Refresh));
+}
+
+#[test]
 fn a_goodbye_acknowledges_what_was_read() {
     let mut desk = Desk::live();
     desk.give_events([event(1, 1)]);

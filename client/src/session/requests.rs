@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 
 /// Most requests that wait, sent or not.
 const MAX_WAITING: usize = 256;
+/// No token is exchanged sooner after it came, in milliseconds. When the server's clock was set
+/// back by more than a token lives, each seems to be worn out when it comes.
+const MIN_REFRESH_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -169,7 +172,7 @@ impl<S: Store> Session<S> {
         if identity.name.is_empty() {
             identity.name = known.name.clone();
         }
-        let refresh_in_ms = identity.refresh_at_ms.saturating_sub(server_ms);
+        let refresh_in_ms = identity.refresh_at_ms.saturating_sub(server_ms).max(MIN_REFRESH_MS);
         live.refresh_at_ms = now_ms.checked_add(refresh_in_ms);
         self.changes.push(Change::Identity(identity.clone()));
         self.identity = Some(identity);
