@@ -72,7 +72,9 @@ impl World {
         for _ in 0..burst {
             let random = &mut self.stage.random;
             let nonce = Nonce(random.draw());
-            let size = random.range(1, self.stage.plan.content_bytes + 1) as usize;
+            // Mostly short, seldom as large as it may be.
+            let most = self.stage.plan.content_bytes;
+            let size = 1 + (random.below(most) * random.below(most) / most) as usize;
             let mut content = nonce.0.to_le_bytes().repeat(size.div_ceil(8));
             content.truncate(size);
             let buffered = self.has(Trouble::Buffered) && self.stage.random.chance(60);

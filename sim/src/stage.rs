@@ -50,8 +50,9 @@ pub enum ServerHappening {
         covers: u64,
         began_us: u64,
     },
-    Answer(Origin, Query),
-    Hash(Origin, HashWork),
+    // Boxed, for the agenda moves what happens about, and most of it is small.
+    Answer(Box<(Origin, Query)>),
+    Hash(Box<(Origin, HashWork)>),
     /// The process looks after itself.
     Watch,
     /// The process has had time enough to end.

@@ -176,12 +176,14 @@ impl Server {
                 self.pass_on(stage);
                 self.step(stage);
             }
-            ServerHappening::Answer(origin, query) => {
+            ServerHappening::Answer(question) => {
+                let (origin, query) = *question;
                 let failed = starling_codec::Answer::Failed(ErrorCode::Internal);
                 let answer = self.committer.answer(Tier::All, &query).unwrap_or(failed);
                 self.reply(stage, origin, |key| Reply::Answer(key, answer));
             }
-            ServerHappening::Hash(origin, work) => {
+            ServerHappening::Hash(work) => {
+                let (origin, work) = *work;
                 let done = self.hash(stage, work);
                 self.reply(stage, origin, |key| Reply::Hashed(key, done));
             }

@@ -272,7 +272,7 @@ impl Server {
                 Effect::Hop(to, hop) => self.post(stage, number, to, Parcel::Hop(hop)),
                 Effect::Hash(origin, work) => {
                     self.shards[usize::from(number)].asked += 1;
-                    let hash = ServerHappening::Hash(origin, work);
+                    let hash = ServerHappening::Hash(Box::new((origin, work)));
                     stage.after_about(50_000, Happening::Server(self.life, hash));
                 }
                 Effect::Stats(origin) => {
@@ -321,7 +321,7 @@ impl Server {
         while shard.asked < stage.plan.lane_entries {
             let Some((origin, query)) = shard.questions.pop_front() else { return };
             shard.asked += 1;
-            let answer = ServerHappening::Answer(origin, query);
+            let answer = ServerHappening::Answer(Box::new((origin, query)));
             stage.after_about(stage.plan.read_us, Happening::Server(self.life, answer));
         }
         if !shard.questions.is_empty() {
