@@ -215,6 +215,26 @@ fn a_number_that_was_given_up_holds_no_later_one() {
     store.close();
 }
 
+/// A refusal is heard of late when a sync takes long, or a shard stands still.
+#[test]
+fn what_was_refused_holds_the_later_ones_however_late_that_is_heard() {
+    let faults = Faults::new();
+    let settings = StoreSettings { min_free_bytes: 1_000, ..settings() };
+    faults.free_bytes(999);
+    let mut store = Running::with(faults.around(Arc::new(MemoryBackend::new())), settings);
+    assert_eq!(refused(store.send(Send::new(ADA, BOB, 1))), ErrorCode::DiskFull);
+    faults.free_bytes(1_000);
+    while refused_for_room(&mut store) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let much_later = MessageId::new(MessageId::TIME_ZERO_MS + (1 << 40), 0, 0);
+    let second = store.run(Send::new(ADA, BOB, 2).command(much_later));
+    assert_eq!(refused(second), ErrorCode::SendOutOfOrder);
+    assert_eq!(accepted(store.send(Send::new(ADA, BOB, 1))).seq, 1);
+    assert_eq!(accepted(store.send(Send::new(ADA, BOB, 2))).seq, 2);
+    store.close();
+}
+
 /// Whether there is still no room for somebody who waits for nothing.
 fn refused_for_room(store: &mut Running) -> bool {
     store.send(Send::new(BOB, BOB, 1)) == refusal(BOB, 1, ErrorCode::DiskFull)

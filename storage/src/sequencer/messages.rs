@@ -21,9 +21,10 @@ use starling_codec::{
 };
 use std::collections::BTreeSet;
 
-/// How long a device's later sends wait for the one that was refused, in milliseconds of message
-/// time, if it neither comes nor is given up. By then the door has heard of the refusal and keeps the order itself.
-const HOLD_MS: u64 = 5_000;
+/// A device's later sends wait for the one that was refused until it comes or is given up. When too
+/// many devices are waited for, those go that were refused nothing for so long, in milliseconds of
+/// message time: by then the door has heard of the refusal and keeps the order itself.
+const HOLD_MS: u64 = 60_000;
 
 /// Sends of a device that were refused for now and have not come again.
 #[derive(Clone, Debug, Default)]
@@ -186,7 +187,7 @@ impl Sequencer {
         if let Some(held) = self.held.get_mut(&key) {
             // What is given up holds nothing.
             held.refused = held.refused.split_off(&append.oldest);
-            if held.refused.is_empty() || now_ms >= held.until_ms {
+            if held.refused.is_empty() {
                 self.held.remove(&key);
             }
         }
