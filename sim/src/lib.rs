@@ -10,6 +10,7 @@ mod coverage;
 mod disk;
 mod life;
 mod network;
+mod person;
 mod plan;
 mod process;
 mod profile;
