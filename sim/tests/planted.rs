@@ -10,7 +10,7 @@ use starling_sim::{Case, Troubles};
 /// Steps of a run.
 const STEPS: u64 = 2_000;
 /// Most runs until a defect must be found.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 400;
 
 macro_rules! planted {
     ($($test:ident: $fault:ident in $place:literal, $what:literal, found by $property:literal;)*) => {

@@ -19,7 +19,7 @@ use login::LogIn;
 use starling_client::{
     Entry, EntryState, Identity, MemoryStore, Outgoing, Request, Session, SessionSettings, Wish,
 };
-use starling_codec::{DeviceId, Nonce, UserId, history::At, wire};
+use starling_codec::{DeviceId, Nonce, Place, UserId, history::At, wire};
 
 /// What a process does.
 enum Doing {
@@ -302,7 +302,9 @@ impl Process {
     pub fn restore(&mut self, stage: &mut Stage, witness: &mut Witness, backup: MemoryStore) {
         self.crash(stage, 1_000);
         if let Some(at) = self.at {
-            witness.restored(at, backup.saved().cursor);
+            // It may hold again what it was told to remove meanwhile.
+            witness.restored(at, Place::START);
+            backup.events().values().for_each(|event| witness.fact(at, event.into()));
         }
         self.profile = Profile::new(backup);
     }
