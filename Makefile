@@ -4,7 +4,7 @@
 # make simulate  the cases that ever failed, and SIM_SECONDS of fresh seeds of the simulation
 # make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
-# make faults  kill the server five hundred times, step its clock (some 5 minutes)
+# make faults  kill the server five hundred times, step its clock, take disk, memory and files from it
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
 # make bench   the benchmarks of codec, engine, storage and check
@@ -62,7 +62,7 @@ manual: build
 # What takes long or needs a library; the rest of these tests is in `make test`.
 faults: prepare
 	./server/tests/faults/prepare.sh
-	$(CARGO) test --release --locked --package starling-server --test hard_times -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release --locked --package starling-server --test hard_times --test shortage -- --ignored --nocapture --test-threads=1
 
 # One at a time: the emulator wants the whole machine. STARLING_POWER_CUTS says how many.
 power: export STARLING_POWER := $(CACHE)/starling/power

@@ -1,28 +1,24 @@
 //! The real server in hard times that come from outside: killed again and again, stopped in the
-//! middle of a word, with a clock that jumps. Each ends
-//! with the server serving, or stopped with a clear word and started again; nothing promised is
-//! missing, and every text stands once at both ends.
+//! middle of a word, with a clock that jumps. Each ends with the server serving; nothing promised
+//! is missing, every text stands once at both ends, and the history of all devices holds.
 //!
 //! Bad links are in e2e_faults.rs, a store that is slow or fails in slow_store.rs, a log that is
-//! cut in log_cut.rs, descriptors that run out in life.rs, power cuts in power_cuts.rs.
+//! cut in log_cut.rs, too little of anything in shortage.rs, power cuts in power_cuts.rs.
 
 mod common;
 mod faults;
 mod support;
 
 use common::{Server, history::History};
-use faults::{own_address, profile::Profile, talk::Talk};
+use faults::{
+    home::{Home, kept_all},
+    profile::Profile,
+    talk::Talk,
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use starling_codec::{UserId, wire::Class};
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 use support::command::{Person, be_starling};
-use tempfile::TempDir;
 
 const PEOPLE: [&str; 3] = ["ada", "bob", "eve"];
 const DEVICES: usize = 2;
@@ -39,47 +35,6 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn seeded() -> SmallRng {
     SmallRng::seed_from_u64(support::seed())
-}
-
-/// Where a server lives over all that happens to it.
-struct Home {
-    folder: TempDir,
-    address: SocketAddr,
-}
-
-impl Home {
-    fn new() -> Home {
-        Home { folder: tempfile::tempdir().unwrap(), address: own_address() }
-    }
-
-    fn address(&self) -> String {
-        self.address.to_string()
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn command(&self, data: &Path) -> Command {
-        let mut command = common::command();
-        command.args(["--shards", "2", "--listen", &self.address()]);
-        command.arg("--data").arg(data);
-        command
-    }
-
-    fn start(&self) -> Server {
-        let data = self.data();
-        Server::start_command(self.command(&data), &data)
-    }
-}
-
-/// Nothing that was promised is missing, of no class: nothing but power takes what was written.
-async fn kept_all(talk: &Talk, home: &Home) {
-    talk.settle(&home.address()).await;
-    let kept = talk.check(&home.address(), &talk.promises()).await;
-    println!("{kept:?}, {} written", talk.written());
-    assert!(kept.durable > 0 && kept.buffered > 0);
-    assert_eq!((kept.buffered_lost, talk.rewinds()), (0, 0));
 }
 
 /// Kills and starts it so many times while everybody writes; looks at all of it now and then.
@@ -183,22 +138,21 @@ fn a_clock_that_jumps_changes_neither_order_nor_ids() {
         .into_iter()
         .find(|path| Path::new(path).exists())
         .expect("Debian's libfaketime");
-    let file = home.folder.path().join("clock");
+    let file = home.folder().join("clock");
     let step = |seconds: i64| {
         let beside = file.with_extension("new");
         fs::write(&beside, format!("{seconds:+}\n")).unwrap();
         fs::rename(beside, &file).unwrap();
     };
     let start = || {
-        let data = home.data();
-        let mut command = home.command(&data);
+        let mut command = home.command();
         command
             .env("LD_PRELOAD", &library)
             .env("FAKETIME_TIMESTAMP_FILE", &file)
             .env("FAKETIME_NO_CACHE", "1")
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .env("DONT_FAKE_MONOTONIC", "1");
-        Server::start_command(command, &data)
+        home.launch(command)
     };
     step(0);
     runtime().block_on(async {

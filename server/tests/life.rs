@@ -118,8 +118,7 @@ fn without_descriptors_accepting_pauses() {
     let grant = session.register("ada", "correct horse");
     session.hello(&grant.token, 1);
 
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count() as u64;
-    let before = limit_files(server.pid(), open + 2);
+    let before = server.limit_files(server.open_files() + 2);
     let mut waiting: Vec<Wire> = (0..10).map(|_| Wire::connect(server.address)).collect();
     let used_us = processor_time_us(server.pid());
     std::thread::sleep(Duration::from_millis(1_000));
@@ -128,23 +127,11 @@ fn without_descriptors_accepting_pauses() {
     session.send_bare(Kind::Ping);
     session.await_kind::<bodies::Refused>(Kind::Pong);
 
-    limit_files(server.pid(), before);
+    server.limit_files(before);
     for (index, wire) in waiting.iter_mut().enumerate() {
         wire.register(&format!("user{index}"), "correct horse");
     }
     server.end();
-}
-
-/// Sets the soft limit on open files of another process; what it was.
-fn limit_files(pid: i32, files: u64) -> u64 {
-    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills and reads the structs it is given.
-    unsafe {
-        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old), 0);
-        let new = libc::rlimit { rlim_cur: files, ..old };
-        assert_eq!(libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()), 0);
-    }
-    old.rlim_cur
 }
 
 /// A write of the store fails, as on a broken disk: whoever waits is told that nobody knows, and

@@ -104,6 +104,27 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Sets the soft limit on its open files; what it was.
+    pub fn limit_files(&self, files: u64) -> u64 {
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel fills and reads the structs it is given.
+        unsafe {
+            let own = libc::RLIMIT_NOFILE;
+            assert_eq!(libc::prlimit(self.pid(), own, std::ptr::null(), &mut old), 0);
+            let new = libc::rlimit { rlim_cur: files, ..old };
+            assert_eq!(libc::prlimit(self.pid(), own, &new, std::ptr::null_mut()), 0);
+        }
+        old.rlim_cur
+    }
+
+    pub fn open_files(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count() as u64
+    }
+
     /// Waits for its end; what it exited with, and what it said on standard error.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let status = wait(&mut self.child);

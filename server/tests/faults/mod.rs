@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test program uses a part of this.
 
 pub mod foes;
+pub mod home;
 pub mod people;
 pub mod profile;
 pub mod talk;

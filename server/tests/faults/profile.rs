@@ -8,6 +8,7 @@ use starling_client::{
 use starling_codec::{
     DeviceId, Epoch, EpochTag, Place, UserId,
     history::{Fact, Record},
+    limits::MAX_WINDOW_BYTES,
     wire,
 };
 use std::{
@@ -82,14 +83,20 @@ impl Profile {
 
     /// Starts a client that goes on where the last one ended.
     pub fn start(&self, server: &str) -> (Client, Events) {
-        let settings = ClientSettings::default();
+        self.start_with(server, ClientSettings::default())
+    }
+
+    fn start_with(&self, server: &str, settings: ClientSettings) -> (Client, Events) {
         let recorder = self.history.recorder();
         Client::start_recorded(server, self.store.clone(), settings, recorder).unwrap()
     }
 
     /// Connects until it has all that the server has.
     pub async fn catch_up(&self, server: &str) {
-        let (client, mut events) = self.start(server);
+        // There may be much of it.
+        let window_bytes = MAX_WINDOW_BYTES;
+        let settings = ClientSettings { window_bytes, ..ClientSettings::default() };
+        let (client, mut events) = self.start_with(server, settings);
         let mut head = None;
         while head.is_none_or(|head| self.store.cursor() < head) {
             let event = within("it catches up", events.next()).await;

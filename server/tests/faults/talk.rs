@@ -4,7 +4,7 @@
 use super::people::{Device, Person, Truth, part, text, within};
 use crate::common::history::{History, Recording};
 use rand::{RngExt, rngs::SmallRng};
-use starling_client::Receipt;
+use starling_client::{QueueError, Receipt};
 use starling_codec::{Nonce, UserId, wire::Class};
 use std::{collections::HashMap, mem};
 
@@ -61,6 +61,15 @@ impl Talk {
 
     /// Every device writes a few messages to anybody, this share of them durable.
     pub async fn burst(&mut self, random: &mut SmallRng, share_of_durable: f64) {
+        self.write(random, share_of_durable, "message").await;
+    }
+
+    /// The same with some 20 KB in each message.
+    pub async fn burst_of_large(&mut self, random: &mut SmallRng) {
+        self.write(random, 0.5, &"large ".repeat(3_500)).await;
+    }
+
+    async fn write(&mut self, random: &mut SmallRng, share_of_durable: f64, what: &str) {
         let Talk { people, written, .. } = self;
         let users: Vec<UserId> = people.iter().map(|person| person.user).collect();
         for device in people.iter().flat_map(|person| &person.devices) {
@@ -68,9 +77,13 @@ impl Talk {
                 let to = users[random.random_range(0..users.len())];
                 let durable = random.random_bool(share_of_durable);
                 let class = if durable { Class::Durable } else { Class::Buffered };
-                let body = format!("message {}", written.len());
-                written.push((device.user(), to, body.clone()));
-                device.client.post(text(to, &body, class)).await.unwrap();
+                let body = format!("{what} {}", written.len());
+                match device.client.post(text(to, &body, class)).await {
+                    Ok(_) => written.push((device.user(), to, body)),
+                    // It is not taken while too many wait, which is as well.
+                    Err(QueueError::OutboxFull(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
             }
         }
     }
