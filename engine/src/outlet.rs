@@ -27,6 +27,8 @@ use std::collections::VecDeque;
 const FRAME_BYTES: usize = 16 * 1024;
 /// No event is larger.
 const MAX_EVENT_BYTES: usize = MAX_CONTENT_BYTES + 1024;
+/// Room for so many is made at once.
+const MANY_BYTES: usize = 4 * 1024;
 /// Most events that are written at once.
 const MAX_RUN_EVENTS: usize = 1_024;
 /// Most events of one read.
@@ -48,6 +50,8 @@ pub(crate) struct Outlet {
     sizes: Vec<usize>,
     /// The last run of frames that was encoded this turn, for the user's other devices.
     last: Option<Run>,
+    /// Of the events that were read last, the mean size in bytes.
+    read_event_bytes: usize,
 }
 
 /// Encoded events in the output of a slot.
@@ -197,13 +201,16 @@ impl Engine {
     /// Asks the view for what comes after what was sent.
     fn read_on(&mut self, number: u32) {
         let Some((bytes, events)) = self.room(number) else { return };
+        // As many as should fit, and one more: what does not fit is read for nothing.
+        let likely =
+            bytes.checked_div(self.outlet.read_event_bytes).map_or(READ_EVENTS, |fit| fit + 1);
         let ticket = self.slots.ticket(number);
         let Some(live) = self.slots.live_mut(number) else { return };
         live.feed = Feed::Reading;
         let query = Query::Inbox {
             user: live.user,
             after_seq: live.sent,
-            max_events: events.min(READ_EVENTS),
+            max_events: events.min(READ_EVENTS).min(likely),
             max_bytes: bytes,
         };
         self.ask(Waiting::Inbox(ticket, bytes), query);
@@ -234,7 +241,9 @@ impl Engine {
                 }
                 self.counters.events_read += events.len() as u64;
                 let written = self.write_events(number, &events);
-                self.outlet.last = None;
+                if let Some(run) = self.outlet.last.take() {
+                    self.outlet.read_event_bytes = run.event_bytes / run.events;
+                }
                 let room = self.room(number).map_or(0, |(bytes, _)| bytes);
                 if written > 0 {
                     self.let_out_to(number);
@@ -281,6 +290,11 @@ impl Engine {
 
         let activity = self.slots.activity(number);
         let output = activity.output();
+        if event_bytes >= MANY_BYTES {
+            // No more than that, for it may stand here for long. Frames and keys are a few bytes
+            // each.
+            output.reserve_exact(event_bytes + 8 * sizes.len() + 16);
+        }
         let start = output.len();
         let mut frames = 0;
         let mut rest: (&[Event], &[usize]) = (&events[..sizes.len()], sizes);

@@ -180,35 +180,74 @@ fn events(reads: Reads<'_>, user: UserId, wanted: Wanted) -> Result<Vec<wire::Ev
     let mut after = wanted.after;
     while after < wanted.to {
         let to = wanted.to.min(after + EVENTS_AT_ONCE);
-        let references = references(reads, user, after, to)?;
-        let mut bodies = bodies(reads, &references)?;
-        for (seq, epoch, reference) in references {
-            let kind = match reference {
-                Reference::Received { conversation, seq } => {
-                    Kind::Message(bodies.take(conversation, seq, 0)?)
-                }
-                Reference::Own { conversation, seq, nonce, .. } => {
-                    Kind::Message(bodies.take(conversation, seq, nonce.0)?)
-                }
-                Reference::Delivered { conversation, by, seq, time_ms } => {
-                    Kind::Delivered(wire::Delivered {
-                        conversation: conversation.0,
-                        user: by.0,
-                        seq,
-                        time_ms,
-                    })
-                }
-            };
-            let event = wire::Event { seq, epoch: epoch.0, prev: 0, kind: Some(kind) };
-            bytes += prost::Message::encoded_len(&event);
-            if bytes > wanted.max_bytes && !events.is_empty() {
+        let known = events.len();
+        append_events(reads, user, after, to, &mut events)?;
+        for index in known..events.len() {
+            bytes += prost::Message::encoded_len(&events[index]);
+            if bytes > wanted.max_bytes && index > 0 {
+                events.truncate(index);
                 return Ok(events);
             }
-            events.push(event);
         }
         after = to;
     }
     Ok(events)
+}
+
+/// Appends the events of (after, to]. Their messages are read as one range per conversation.
+fn append_events(
+    reads: Reads<'_>,
+    user: UserId,
+    after: u64,
+    to: u64,
+    events: &mut Vec<wire::Event>,
+) -> Result<(), ReadError> {
+    let references = references(reads, user, after, to)?;
+    events.reserve(references.len());
+    let mut bodies: FxHashMap<ConversationId, Vec<Body>> = FxHashMap::default();
+    for (seq, epoch, reference) in references {
+        let mut kind = None;
+        match reference {
+            Reference::Received { conversation, seq } => {
+                let body = Body { seq, event: events.len(), nonce: 0 };
+                bodies.entry(conversation).or_default().push(body);
+            }
+            Reference::Own { conversation, seq, nonce, .. } => {
+                let body = Body { seq, event: events.len(), nonce: nonce.0 };
+                bodies.entry(conversation).or_default().push(body);
+            }
+            Reference::Delivered { conversation, by, seq, time_ms } => {
+                let (conversation, user) = (conversation.0, by.0);
+                kind = Some(Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms }));
+            }
+        }
+        events.push(wire::Event { seq, epoch: epoch.0, prev: 0, kind });
+    }
+    for (conversation, mut bodies) in bodies {
+        // An inbox has the messages of a conversation in their order.
+        let (Some(first), Some(last)) = (bodies.first(), bodies.last()) else { continue };
+        messages(reads, conversation, first.seq - 1, last.seq, |seq, row| {
+            // Those between that are none of this inbox are passed over.
+            if let Some(body) = bodies.pop_if(|body| body.seq == seq) {
+                let message = row.to_wire(conversation, seq, body.nonce);
+                events[body.event].kind = Some(Kind::Message(message));
+            }
+        })?;
+        if let Some(missing) = bodies.last() {
+            return Err(hole("conversation", conversation.0, missing.seq - 1, missing.seq));
+        }
+    }
+    Ok(())
+}
+
+/// A message that an event of an inbox refers to.
+#[derive(Clone, Copy)]
+struct Body {
+    /// In its conversation.
+    seq: u64,
+    /// Place of the event among those that were read.
+    event: usize,
+    nonce: u64,
 }
 
 /// The references of (after, to], ascending, with the epoch of each. There is one for every seq.
@@ -234,65 +273,20 @@ fn references(
     if dense { Ok(found) } else { Err(hole("inbox", u64::from(user.0), after, to)) }
 }
 
-/// The messages that references name, read as one range per conversation.
-fn bodies(reads: Reads<'_>, references: &[(u64, Epoch, Reference)]) -> Result<Bodies, ReadError> {
-    let mut ranges: FxHashMap<ConversationId, (u64, u64)> = FxHashMap::default();
-    for (_, _, reference) in references {
-        if let Reference::Received { conversation, seq }
-        | Reference::Own { conversation, seq, .. } = *reference
-        {
-            let range = ranges.entry(conversation).or_insert((seq, seq));
-            *range = (range.0.min(seq), range.1.max(seq));
-        }
-    }
-    let mut bodies = Bodies::default();
-    for (conversation, (low, high)) in ranges {
-        let mut found = Vec::new();
-        messages(reads, conversation, low - 1, high, |message| found.push(message))?;
-        bodies.0.insert(conversation, found);
-    }
-    Ok(bodies)
-}
-
-/// Messages by conversation, the newest first: they are taken from the end, as they are told.
-#[derive(Default)]
-struct Bodies(FxHashMap<ConversationId, Vec<wire::Message>>);
-
-impl Bodies {
-    /// Takes a message. Those of one conversation are asked for in their order.
-    fn take(
-        &mut self,
-        conversation: ConversationId,
-        seq: u64,
-        nonce: u64,
-    ) -> Result<wire::Message, ReadError> {
-        let found = self.0.get_mut(&conversation);
-        // Older ones that are left are none of this inbox.
-        let message = found.and_then(|found| {
-            while found.pop_if(|oldest| oldest.seq < seq).is_some() {}
-            found.pop_if(|oldest| oldest.seq == seq)
-        });
-        match message {
-            Some(message) => Ok(wire::Message { nonce, ..message }),
-            None => Err(hole("conversation", conversation.0, seq - 1, seq)),
-        }
-    }
-}
-
 /// Walks the messages of (after, to], newest first.
 fn messages(
     reads: Reads<'_>,
     conversation: ConversationId,
     after: u64,
     to: u64,
-    mut each: impl FnMut(wire::Message),
+    mut each: impl FnMut(u64, MessageRow<'_>),
 ) -> Result<(), ReadError> {
     let from = layout::message_key(conversation, to);
     // The key of seq 0, which no message has, is after the key of seq 1.
     let end = layout::message_key(conversation, after);
     reads.scan(Family::Message, &from, &end, |key, value| {
         let seq = layout::seq_of(key)?;
-        each(MessageRow::decode(conversation, value)?.to_wire(conversation, seq, 0));
+        each(seq, MessageRow::decode(conversation, value)?);
         Some(ControlFlow::Continue(()))
     })
 }
@@ -314,7 +308,9 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
     };
     let mut found = Vec::new();
     if after < to {
-        messages(reads, conversation, after, to, |message| found.push(message))?;
+        messages(reads, conversation, after, to, |seq, row| {
+            found.push(row.to_wire(conversation, seq, 0));
+        })?;
         found.reverse();
     }
     Ok(Page { conversation, messages: found, more, head: logs::inbox_head(reads, user)? })

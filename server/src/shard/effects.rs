@@ -14,6 +14,32 @@ const STATS_WAIT_MS: u64 = 1_000;
 /// What a client is told to wait when too many passwords wait already.
 const BUSY_RETRY_AFTER_MS: u32 = 2_000;
 
+/// Guesses whether a page of an inbox is out of memory: to find that out takes a good part of the
+/// time that reading it takes. After several that were, only one in some is looked for.
+#[derive(Default)]
+pub(super) struct Cold {
+    in_a_row: u8,
+    guesses: u8,
+}
+
+const COLD_AFTER: u8 = 4;
+const GUESSES: u8 = 8;
+
+impl Cold {
+    fn is_likely(&mut self) -> bool {
+        if self.in_a_row < COLD_AFTER || self.guesses == GUESSES {
+            self.guesses = 0;
+            return false;
+        }
+        self.guesses += 1;
+        true
+    }
+
+    fn note(&mut self, was_cold: bool) {
+        self.in_a_row = if was_cold { self.in_a_row.saturating_add(1) } else { 0 };
+    }
+}
+
 /// The hands of one turn.
 pub(super) struct Hands<'a> {
     pub shard: &'a Rc<Shard>,
@@ -59,7 +85,15 @@ impl Hands<'_> {
     }
 
     fn ask(&mut self, origin: Origin, query: Query) {
-        match self.shard.commons.store.read_now(&query) {
+        let catches_up = matches!(query, Query::Inbox { .. });
+        if catches_up && self.state.cold.is_likely() {
+            return self.ask_later(origin, query);
+        }
+        let answer = self.shard.commons.store.read_now(&query);
+        if catches_up {
+            self.state.cold.note(answer.is_none());
+        }
+        match answer {
             Some(answer) => {
                 self.state.counters.reads_now += 1;
                 self.state.engine.answered(self.now, origin.key, answer);

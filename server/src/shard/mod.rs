@@ -149,6 +149,8 @@ struct State {
     waiting: Vec<Waiting<Parcel>>,
     /// What no reader had room for.
     questions: VecDeque<(Origin, Query)>,
+    /// Whether inboxes are being read that are not in memory.
+    cold: effects::Cold,
     /// Questions and passwords without a reply; at most [`MAX_REPLIES`].
     replies_due: usize,
     /// Connections with something to read that give way to the others, each once.
@@ -215,6 +217,7 @@ impl Shard {
                 listener: Rc::new(setup.listener),
                 waiting: (0..shards).map(|_| Waiting::default()).collect(),
                 questions: VecDeque::new(),
+                cold: effects::Cold::default(),
                 replies_due: 0,
                 guests: VecDeque::new(),
                 unblocked: Vec::new(),
