@@ -163,12 +163,18 @@ struct Pair {
     /// What an acknowledgement promises.
     #[arg(long, value_enum, default_value_t = Class::Durable)]
     class: Class,
-    /// Record what the devices do and see, for `starling-check`. It costs time, so the figures say
-    /// less.
-    #[arg(long, value_name = "FILE")]
-    history: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
+}
+
+/// What is recorded beside the figures.
+#[derive(Debug, Args)]
+struct Recording {
+    /// Record what the devices do and see, for `starling-check`: FILE, or of several processes
+    /// FILE.1, FILE.2 and so on, each on its machine, which together are one history. It costs
+    /// time, so the figures say less.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
 }
 
 /// How often, and what becomes of the result.
@@ -196,6 +202,8 @@ struct Output {
     /// Where the result goes as files too: JSON, CSV, HDR and a page to look at.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    recording: Recording,
     /// One JSON object instead of a table, and no progress.
     #[arg(long)]
     json: bool,
@@ -203,16 +211,8 @@ struct Output {
 
 impl Output {
     fn run(self, target: &Target, scenario: Scenario) -> Result<bool> {
-        self.run_recorded(target, scenario, None)
-    }
-
-    fn run_recorded(
-        self,
-        target: &Target,
-        scenario: Scenario,
-        history: Option<PathBuf>,
-    ) -> Result<bool> {
-        let Output { rounds, sources, processes, machines, listen, output, json } = self;
+        let Output { rounds, sources, processes, machines, listen, output, recording, json } = self;
+        let history = recording.history;
         let crew = Crew { processes: processes.unwrap_or(0), machines, listen, sources };
         let job = Job { scenario, rounds, crew, quiet: json, history };
         let report = workflow::run(target, &job)?;
@@ -264,6 +264,8 @@ struct Capacity {
     /// Rates that are tried: each halves what is uncertain.
     #[arg(long, value_name = "N", default_value_t = 7)]
     trials: usize,
+    #[command(flatten)]
+    recording: Recording,
     #[arg(long)]
     json: bool,
 }
@@ -296,6 +298,8 @@ struct Hold {
     rest: f64,
     #[command(flatten)]
     behaviour: Behaviour,
+    #[command(flatten)]
+    recording: Recording,
     #[arg(long)]
     json: bool,
 }
@@ -337,6 +341,8 @@ struct HoldPart {
     before: usize,
     #[command(flatten)]
     behaviour: Behaviour,
+    #[command(flatten)]
+    recording: Recording,
 }
 
 #[derive(Debug, Args)]
@@ -494,8 +500,8 @@ impl Arguments {
             Command::Join { coordinator, sources } => {
                 fleet::join(coordinator, &sources).map(|()| true)
             }
-            Command::Pair(Pair { target, shape, class, history, output }) => {
-                output.run_recorded(&target, shape.scenario(class), history)
+            Command::Pair(Pair { target, shape, class, output }) => {
+                output.run(&target, shape.scenario(class))
             }
             Command::Sync(Short { target, scenario, output }) => {
                 output.run(&target, scenario.scenario())
@@ -517,11 +523,13 @@ impl Arguments {
                 limit,
                 seconds: measured,
                 trials,
+                recording,
                 json,
             }) => {
                 let (limit, seconds) = (seconds(limit / 1e3), seconds(measured));
+                let (payload_bytes, history) = (payload, recording.history);
                 let search =
-                    Search { pairs, payload_bytes: payload, class, limit, seconds, trials };
+                    Search { pairs, payload_bytes, class, limit, seconds, trials, history };
                 capacity::search(&target, &search)?.print(json)
             }
             Command::Hold(Hold {
@@ -534,6 +542,7 @@ impl Arguments {
                 cut_every,
                 rest,
                 behaviour,
+                recording,
                 json,
             }) => {
                 report_at.sort_unstable();
@@ -546,11 +555,13 @@ impl Arguments {
                     cut_every: cut_every.map(|step| step as usize),
                     rest: seconds(rest),
                     manner: behaviour.manner(),
+                    history: recording.history,
                 };
                 hold::run(&target, &plan)?.print(json)
             }
-            Command::HoldPart(HoldPart { server, users, before, behaviour }) => {
-                hold::serve_part(server, &users, before, &behaviour.manner()).map(|()| true)
+            Command::HoldPart(HoldPart { server, users, before, behaviour, recording }) => {
+                let (manner, history) = (behaviour.manner(), recording.history);
+                hold::serve_part(server, &users, before, &manner, history.as_deref()).map(|()| true)
             }
             Command::Prepare(Prepare { server, operator_key, users, count }) => {
                 let mut operator = Operator::connect(server, &operator_key)?;

@@ -4,6 +4,7 @@ use crate::{
     arguments::Target,
     dialect::Class,
     fleet::Crew,
+    history::HistoryFile,
     interrupt,
     load::Outcome,
     machine::Machine,
@@ -14,10 +15,10 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// What is searched for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Search {
     pub pairs: usize,
     pub payload_bytes: usize,
@@ -27,6 +28,8 @@ pub struct Search {
     /// Measured time of each trial.
     pub seconds: Duration,
     pub trials: usize,
+    /// Where what the devices see is recorded, over all trials.
+    pub history: Option<PathBuf>,
 }
 
 /// A rate that was tried.
@@ -59,7 +62,8 @@ const REACHED: f64 = 0.98;
 pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
     ensure!(search.trials > 0, "no trials");
     let warmup = (search.seconds / 4).min(Duration::from_secs(2));
-    let run = |drive: Drive, seconds: Duration| -> Result<Outcome> {
+    let mut history = search.history.as_deref().map(HistoryFile::create).transpose()?;
+    let mut run = |drive: Drive, seconds: Duration| -> Result<Outcome> {
         let Search { pairs, payload_bytes, class, .. } = *search;
         let scenario: Scenario =
             scenario::pairs(pairs, drive, payload_bytes, class, [warmup, seconds]);
@@ -70,7 +74,7 @@ pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
             quiet: true,
             history: None,
         };
-        Ok(workflow::run(target, &job)?.outcome)
+        Ok(workflow::run_recorded(target, &job, &mut history)?.outcome)
     };
     let most = run(Drive::Window(WINDOW), search.seconds.min(Duration::from_secs(3)))?;
     eprintln!("a closed loop reaches {:.0} messages/s", most.messages_per_s);
@@ -91,6 +95,7 @@ pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
         }
         trials.push(Trial { rate, holds: because.is_none(), because, outcome });
     }
+    history.map_or(Ok(()), HistoryFile::finish)?;
     Ok(Capacity {
         machine: Machine::this()?,
         limit_ms: 1e3 * search.limit.as_secs_f64(),
@@ -159,6 +164,7 @@ mod tests {
             limit: Duration::from_millis(10),
             seconds: Duration::from_secs(1),
             trials: 1,
+            history: None,
         };
         let empty = serde_json::json!({
             "name": "", "seconds": 1.0, "acknowledged": 0, "delivered": 0, "messages_per_s": 100.0,

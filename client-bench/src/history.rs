@@ -13,8 +13,15 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+/// The file of one process of several: their number is behind the name.
+pub fn of_part(path: &Path, index: usize) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", index + 1));
+    name.into()
+}
 
 /// A file that a history goes to.
 pub struct HistoryFile {

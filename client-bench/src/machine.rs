@@ -64,6 +64,8 @@ pub struct Memory {
     pub server_pss_bytes: Option<u64>,
     /// The kernel's slabs, of the whole machine: both ends of every connection on it.
     pub slab_bytes: u64,
+    /// What connections take of them, see [`slab_object_bytes`]; only root may know.
+    pub slab_object_bytes: Option<u64>,
     /// All that the kernel uses for itself, of the whole machine: what is neither free, nor
     /// cache of files, nor memory of a process.
     pub kernel_bytes: u64,
@@ -83,7 +85,8 @@ impl Memory {
             others += field(name)?;
         }
         let kernel_bytes = field("MemTotal:")?.saturating_sub(others);
-        Ok(Memory { server_pss_bytes, slab_bytes: field("Slab:")?, kernel_bytes })
+        let (slab_bytes, slab_object_bytes) = (field("Slab:")?, slab_object_bytes().ok());
+        Ok(Memory { server_pss_bytes, slab_bytes, slab_object_bytes, kernel_bytes })
     }
 }
 
@@ -136,21 +139,49 @@ fn field_kib(path: &str, field: &str) -> Result<u64> {
     kib(&text, field).with_context(|| format!("{path} has no {field}"))
 }
 
-/// Bytes of the kernel's slabs that objects take which are in use. Pages that are half empty count
-/// half, unlike in [`Memory::slab_bytes`].
+/// Caches of the kernel that hold files, directories and processes: they come and go with whatever
+/// else the machine does, and a connection takes nothing of them but one `dentry` at each end.
+const NOT_OF_CONNECTIONS: &[&str] = &[
+    "dentry",
+    "proc_inode_cache",
+    "inode_cache",
+    "shmem_inode_cache",
+    "kernfs_node_cache",
+    "radix_tree_node",
+    "buffer_head",
+    "vm_area_struct",
+    "maple_node",
+    "anon_vma",
+    "task_struct",
+    "signal_cache",
+    "sighand_cache",
+    "mm_struct",
+    "files_cache",
+];
+const FILE_SYSTEMS: &[&str] = &["ext4_", "jbd2_", "xfs_", "btrfs_", "ovl_", "fuse_", "bio", "pid"];
+
+/// Bytes that objects in use take in the kernel's slabs, but for those of files and processes.
+/// Pages that are half empty count half, unlike in [`Memory::slab_bytes`].
 ///
 /// # Errors
 /// Only root may know.
 pub fn slab_object_bytes() -> Result<u64> {
     let path = "/proc/slabinfo";
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let bytes = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace().skip(1);
+    Ok(objects_of_connections(&text))
+}
+
+fn objects_of_connections(slabinfo: &str) -> u64 {
+    let bytes = slabinfo.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?;
+        let other = NOT_OF_CONNECTIONS.contains(&name)
+            || FILE_SYSTEMS.iter().any(|prefix| name.starts_with(prefix));
         let objects: u64 = words.next()?.parse().ok()?;
         let object_bytes: u64 = words.nth(1)?.parse().ok()?;
-        Some(objects * object_bytes)
+        (!other).then_some(objects * object_bytes)
     });
-    Ok(bytes.sum())
+    bytes.sum()
 }
 
 /// TCP sockets of this machine that are closed and wait for late packets.
@@ -256,10 +287,22 @@ mod tests {
         assert!(memory.server_pss_bytes.unwrap() > 0 && memory.slab_bytes > 0);
         assert!(memory.kernel_bytes > memory.slab_bytes / 2);
         if let Ok(bytes) = slab_object_bytes() {
-            assert!(bytes > memory.slab_bytes / 2 && bytes < 2 * memory.slab_bytes);
+            assert!(bytes > 0 && bytes < 2 * memory.slab_bytes);
         }
         let used = Cpu::now(Some(pid)).unwrap().since(before);
         assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
         assert!(!cores().unwrap().is_empty());
+    }
+
+    #[test]
+    fn objects_of_connections_are_counted_and_those_of_files_are_not() {
+        let slabinfo = "slabinfo - version: 2.1\n\
+            # name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>\n\
+            TCP                    10     13   2368   13    8 : tunables\n\
+            sock_inode_cache       10     19    832   19    4 : tunables\n\
+            proc_inode_cache     5000   5000    696   23    4 : tunables\n\
+            ext4_inode_cache     5000   5000   1128   29    8 : tunables\n\
+            dentry               5000   5000    192   21    1 : tunables\n";
+        assert_eq!(objects_of_connections(slabinfo), 10 * (2_368 + 832));
     }
 }

@@ -11,7 +11,7 @@ pub use redis::Redis;
 #[cfg(test)]
 pub use relay::append_header;
 pub use relay::{ACK, HEADER_BYTES, Relay};
-pub use starling::{Class, Starling, StarlingPeer};
+pub use starling::{Class, Starling, StarlingPeer, WINDOW_EVENTS};
 
 use anyhow::Result;
 

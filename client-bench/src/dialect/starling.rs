@@ -14,7 +14,7 @@ use starling_codec::{
 };
 
 /// What a device may be sent before it says that it has it: as the client of this repository.
-const WINDOW_EVENTS: u32 = 1_024;
+pub const WINDOW_EVENTS: u32 = 1_024;
 const WINDOW_BYTES: u32 = 256 * 1024;
 
 /// The durability that messages ask for.

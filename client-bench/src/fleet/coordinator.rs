@@ -2,7 +2,7 @@
 
 use super::{Language, Order, Task, Tell, hear, say};
 use crate::{
-    interrupt,
+    history, interrupt,
     load::{Measured, Progress, Watcher},
     process::Helper,
     roster::Roster,
@@ -14,6 +14,7 @@ use std::{
     io::{BufReader, ErrorKind},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
+    path::Path,
     process::{Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -54,7 +55,8 @@ struct Part {
 }
 
 /// Runs `scenario` on `server`, shared by `crew`: with the users of `roster`, which learn what
-/// their devices must remember; without a roster the server is a relay.
+/// their devices must remember; without a roster the server is a relay. Each records its part of
+/// a `history`.
 ///
 /// # Errors
 /// One of them fails, or goes away.
@@ -64,6 +66,7 @@ pub fn run(
     server: SocketAddr,
     server_pid: Option<u32>,
     mut roster: Option<&mut Roster>,
+    history: Option<&Path>,
     watcher: &mut impl Watcher,
 ) -> Result<Measured> {
     let all = crew.size();
@@ -108,6 +111,7 @@ pub fn run(
             sources: if here { crew.sources.clone() } else { Vec::new() },
             before: if here { before } else { 0 },
             server_pid: server_pid.filter(|_| index == 0 && here),
+            history: history.map(|path| history::of_part(path, index)),
             scenario: own.clone(),
         };
         before += own.connections();

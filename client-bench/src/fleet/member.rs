@@ -3,6 +3,7 @@
 use super::{Language, Order, Task, Tell, hear, say};
 use crate::{
     dialect::{Relay, Starling},
+    history::HistoryFile,
     interrupt,
     load::{self, Plan, Progress, Watcher},
     machine,
@@ -78,7 +79,8 @@ fn work(
     stream: &mut TcpStream,
     orders: Receiver<Order>,
 ) -> Result<Tell> {
-    let Task { server, scenario, language, run_id, sources: given, before, server_pid } = task;
+    let Task { server, scenario, language, run_id, sources: given, before, server_pid, history } =
+        task;
     let sources = match sources {
         [] => Sources::new(given, before),
         own => Sources::new(own.to_vec(), 0),
@@ -89,8 +91,13 @@ fn work(
         Language::Starling { users: text } => {
             let roster = users::parse_roster(&text).context("the users are none")?;
             let (class, heartbeat_s) = (scenario.class, scenario.heartbeat_s);
-            let dialect = Starling::new(roster, 2 * scenario.pairs, class, heartbeat_s);
-            let (measured, dialect) = load::run(plan, run_id, dialect, &mut remote)?;
+            let mut dialect = Starling::new(roster, 2 * scenario.pairs, class, heartbeat_s);
+            dialect.history = history.as_deref().map(HistoryFile::create).transpose()?;
+            let (measured, mut dialect) = load::run(plan, run_id, dialect, &mut remote)?;
+            if let Some(mut history) = dialect.history.take() {
+                history.settled(&dialect.users);
+                history.finish()?;
+            }
             (measured, users::render_roster(&dialect.users))
         }
         Language::Relay { first } => {

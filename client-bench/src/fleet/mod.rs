@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io::{BufRead, Write},
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 /// What one of them has to do.
@@ -34,6 +35,8 @@ struct Task {
     before: usize,
     /// Whose processor time it measures: one of them does.
     server_pid: Option<u32>,
+    /// Where it records what its devices see.
+    history: Option<PathBuf>,
 }
 
 /// What the server is spoken to in.

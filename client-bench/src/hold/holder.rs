@@ -9,6 +9,7 @@ use crate::{
     content::Contents,
     crowd::{Crowd, Heard},
     dialect::{Class, Starling, StarlingPeer},
+    history::HistoryFile,
     latency::Latencies,
     progress::Progress,
     roster::Roster,
@@ -17,6 +18,7 @@ use crate::{
 use anyhow::{Result, ensure};
 use std::{
     net::SocketAddr,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -65,6 +67,7 @@ impl Holder {
         users: Roster,
         before: usize,
         manner: &Manner,
+        history: Option<&Path>,
     ) -> Result<Holder> {
         let ledger = Ledger {
             contents: Contents::new(rand::random(), 0),
@@ -75,7 +78,8 @@ impl Holder {
             acknowledged: 0,
             put_off: None,
         };
-        let dialect = Starling::new(users, 1, Class::Durable, manner.heartbeat_s);
+        let mut dialect = Starling::new(users, 1, Class::Durable, manner.heartbeat_s);
+        dialect.history = history.map(HistoryFile::create).transpose()?;
         let mut crowd = Crowd::new(dialect, server, Sources::new(Vec::new(), before))?;
         let search = matches!(manner.pace, Pace::Search).then(Search::default);
         crowd.rate = match manner.pace {
@@ -227,12 +231,20 @@ impl Holder {
     }
 
     /// What was heard, how long logging in took, and the users as they are now.
-    pub fn finish(mut self) -> (HoldTally, Latencies, Roster) {
+    ///
+    /// # Errors
+    /// The history could not be written.
+    pub fn finish(mut self) -> Result<(HoldTally, Latencies, Roster)> {
         self.note_beaten();
         let beats = self.crowd.dialect.beats;
         let mut login = self.login;
         login.merge(&self.crowd.opening);
-        (HoldTally { beats, ..self.ledger.tally }, login, self.crowd.finish().users)
+        let Starling { users, history, .. } = self.crowd.finish();
+        if let Some(mut history) = history {
+            history.settled(&users);
+            history.finish()?;
+        }
+        Ok((HoldTally { beats, ..self.ledger.tally }, login, users))
     }
 
     fn turn(&mut self, wait: Duration) -> Result<()> {

@@ -18,7 +18,10 @@ use crate::{
 use anyhow::{Result, ensure};
 use parts::Parts;
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 /// Files a process needs besides its connections.
 const RESERVE: usize = 200;
@@ -40,6 +43,8 @@ pub struct HoldPlan {
     /// Measure the server's processor time for so long, after the last measurement of memory.
     pub rest: Duration,
     pub manner: Manner,
+    /// Where what the devices see is recorded.
+    pub history: Option<PathBuf>,
 }
 
 /// How the devices of a process behave.
@@ -108,6 +113,8 @@ pub struct Hold {
     pub server_own_bytes_per_connection: Option<f64>,
     /// Both ends of the connection, if both are on this machine.
     pub slab_bytes_per_connection: f64,
+    /// The same, of objects in use and but for those of files; only root may know.
+    pub slab_object_bytes_per_connection: Option<f64>,
     /// All that the kernel uses, slabs and the rest, of both ends and both processes.
     pub kernel_bytes_per_connection: f64,
     /// Of the server, in microseconds a connection and second, if its rest was measured.
@@ -181,6 +188,11 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         server_own_bytes_per_connection: pss
             .map(|(after, before)| per(after + first.store_bytes(), before + last.store_bytes())),
         slab_bytes_per_connection: per(last.memory.slab_bytes, first.memory.slab_bytes),
+        slab_object_bytes_per_connection: last
+            .memory
+            .slab_object_bytes
+            .zip(first.memory.slab_object_bytes)
+            .map(|(after, before)| per(after, before)),
         kernel_bytes_per_connection: per(last.memory.kernel_bytes, first.memory.kernel_bytes),
         idle_cpu_us_per_connection_s: used_s
             .map(|used_s| 1e6 * used_s / rested_s / plan.connections as f64),

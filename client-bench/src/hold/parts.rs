@@ -2,10 +2,13 @@
 //! on their standard input, a line each, and answer with a line.
 
 use super::{HoldPlan, HoldTally, Manner, holder::Holder};
-use crate::{arguments::Target, latency::Latencies, machine, process::Helper, users::Users};
+use crate::{
+    arguments::Target, history, latency::Latencies, machine, process::Helper, users::Users,
+};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     ops::Range,
@@ -59,7 +62,9 @@ impl Parts {
         let manner = plan.manner.shared_by(processes);
         if processes == 1 {
             let list = users.list.part(share(0..plan.connections, plan.connections));
-            return Ok(Parts::Own(Box::new(Holder::new(target.server, list, 0, &manner)?)));
+            let history = plan.history.as_deref();
+            let holder = Holder::new(target.server, list, 0, &manner, history)?;
+            return Ok(Parts::Own(Box::new(holder)));
         }
         let directory = tempfile::tempdir()?;
         let each = plan.connections.div_ceil(processes);
@@ -75,6 +80,9 @@ impl Parts {
                 .arg(&path)
                 .args(["--before", &(index * (each + 1)).to_string()])
                 .args(manner.arguments())
+                .args(plan.history.iter().flat_map(|path| {
+                    [OsString::from("--history"), history::of_part(path, index).into()]
+                }))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped());
             let mut helper = Helper::start(command, None)?;
@@ -131,7 +139,7 @@ impl Parts {
     pub fn finish(self, users: &mut Users) -> Result<(HoldTally, Latencies)> {
         match self {
             Parts::Own(holder) => {
-                let (tally, login, list) = holder.finish();
+                let (tally, login, list) = holder.finish()?;
                 let devices = list.len() - 1;
                 users.list.absorb(&list, share(0..devices, devices));
                 Ok((tally, login))
@@ -188,10 +196,16 @@ impl Part {
 }
 
 /// Does what is told on standard input, as one part of a crowd.
-pub fn serve_part(server: SocketAddr, path: &Path, before: usize, manner: &Manner) -> Result<()> {
+pub fn serve_part(
+    server: SocketAddr,
+    path: &Path,
+    before: usize,
+    manner: &Manner,
+    history: Option<&Path>,
+) -> Result<()> {
     machine::raise_file_limit()?;
     let users = Users::open(Some(path))?.list;
-    let mut holder = Holder::new(server, users, before, manner)?;
+    let mut holder = Holder::new(server, users, before, manner, history)?;
     let (sender, orders) = mpsc::channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -224,7 +238,7 @@ pub fn serve_part(server: SocketAddr, path: &Path, before: usize, manner: &Manne
                 println!("{DONE}");
             }
             None if order == FINISH => {
-                let (tally, login, list) = holder.finish();
+                let (tally, login, list) = holder.finish()?;
                 Users::part(path, list).save()?;
                 println!("{}", serde_json::to_string(&Closing { tally, login: login.to_hex()? })?);
                 return Ok(());

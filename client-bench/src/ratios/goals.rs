@@ -30,8 +30,7 @@ pub struct Crew {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// An idle connection: server memory, without what the store reports of its memtables and
-    /// block cache; kernel memory against a bare socket; processor time.
+    /// An idle connection: server memory; kernel memory against a bare socket; processor time.
     Idle,
     /// Buffered messages per server CPU-second, against a relay.
     Relay(Crew),

@@ -100,6 +100,21 @@ pub struct Round {
 /// The scenario contradicts itself or does not fit this machine, the server cannot be reached, or
 /// nothing was measured.
 pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
+    let crew = doctor::enough(&job.scenario, &job.crew)?;
+    // Of several processes each records its own.
+    let path = job.history.as_deref().filter(|_| crew.size() == 1);
+    let mut history = path.map(HistoryFile::create).transpose()?;
+    let report = run_recorded(target, job, &mut history)?;
+    history.map_or(Ok(()), HistoryFile::finish)?;
+    Ok(report)
+}
+
+/// As [`run`], recorded in a history that goes on, unless several processes take part.
+pub fn run_recorded(
+    target: &Target,
+    job: &Job,
+    history: &mut Option<HistoryFile>,
+) -> Result<RunReport> {
     job.scenario.validate()?;
     let job = &Job { crew: doctor::enough(&job.scenario, &job.crew)?, ..job.clone() };
     let Job { scenario, rounds, .. } = job;
@@ -120,16 +135,15 @@ pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
     interrupt::listen()?;
     let begun_unix_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
     ensure!(
-        job.history.is_none() || job.crew.size() == 1,
-        "a history is recorded by one process: --processes 1"
+        job.history.is_none() || job.crew.size() == 1 || *rounds == 1,
+        "several processes record a history of one round"
     );
-    let mut history = job.history.as_deref().map(HistoryFile::create).transpose()?;
     let mut done = Vec::new();
     for number in 1..=*rounds {
         if *rounds > 1 {
             step(&format!("round {number} of {rounds}"));
         }
-        let round = round(target, job, &mut operator, &mut users, &mut history);
+        let round = round(target, job, &mut operator, &mut users, history);
         match round {
             Ok(round) => done.push(round),
             // What there is counts.
@@ -140,7 +154,6 @@ pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
             break;
         }
     }
-    history.map_or(Ok(()), HistoryFile::finish)?;
     let middle = &done[middle(&done)];
     Ok(RunReport {
         format: 1,
@@ -172,7 +185,8 @@ fn round(
     let mut watch = Watch::new(&plan, job.quiet, &sampler);
     let measured = if job.crew.size() > 1 {
         let (server, pid) = (target.server, target.server_pid);
-        fleet::run(&job.crew, scenario, server, pid, Some(&mut users.list), &mut watch)?
+        let (list, history) = (Some(&mut users.list), job.history.as_deref());
+        fleet::run(&job.crew, scenario, server, pid, list, history, &mut watch)?
     } else {
         let list = std::mem::take(&mut users.list);
         let talkers = 2 * scenario.pairs;

@@ -27,6 +27,8 @@ pub struct Idle {
     pub connections: usize,
     /// Both ends, for both are on this machine.
     pub slab_bytes_per_connection: f64,
+    /// The same, of objects in use and but for those of files; only root may know.
+    pub slab_object_bytes_per_connection: Option<f64>,
     /// Of the end that connected, alone, if that was asked for. Both ends share pages, so it has
     /// the share that it has of the objects in them: those that are left when the holder is gone
     /// and the kernel has forgotten its sockets.
@@ -82,9 +84,14 @@ pub fn measure(
     let before = Memory::now(Some(holder.pid()))?;
     let objects_before = split.then(machine::slab_object_bytes).transpose()?;
     let sources = Sources::default();
-    let links: Vec<Link> = (0..connections)
-        .map(|index| Ok(Link::connect(address, sources.of(address, index)?)?))
-        .collect::<Result<_>>()?;
+    // Watched, as a crowd's are, so that both ends are alike.
+    let poller = Poller::new()?;
+    let mut links: Vec<Link> = Vec::with_capacity(connections);
+    for index in 0..connections {
+        let link = Link::connect(address, sources.of(address, index)?)?;
+        poller.add(link.stream(), index, Watch::Read)?;
+        links.push(link);
+    }
     sleep(quiet);
     let after = Memory::now(Some(holder.pid()))?;
     let client_share = match objects_before {
@@ -103,12 +110,16 @@ pub fn measure(
     };
     // Nothing of it stays behind for who measures next.
     links.iter().try_for_each(Link::reset_on_close)?;
-    drop((links, warm));
+    drop((poller, links, warm));
     let per = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let slab = per(after.slab_bytes, before.slab_bytes);
     Ok(Idle {
         connections,
         slab_bytes_per_connection: slab,
+        slab_object_bytes_per_connection: after
+            .slab_object_bytes
+            .zip(before.slab_object_bytes)
+            .map(|(after, before)| per(after, before)),
         client_slab_bytes_per_connection: client_share.map(|share| share * slab),
         pss_bytes_per_connection: per(
             after.server_pss_bytes.unwrap_or_default(),

@@ -44,7 +44,7 @@ impl RelayServer {
     /// Runs `scenario` against it, shared by several processes.
     pub fn measure_with(&self, crew: &Crew, scenario: &Scenario) -> Result<Outcome> {
         let pid = Some(self.pid());
-        let measured = fleet::run(crew, scenario, self.address, pid, None, &mut Unwatched)?;
+        let measured = fleet::run(crew, scenario, self.address, pid, None, None, &mut Unwatched)?;
         measured.outcome().context("interrupted before anything was measured")
     }
 

@@ -4,8 +4,8 @@
 use crate::{clock::Clock, machine::Cpu, report::Report};
 use anyhow::{Context, Result, ensure};
 use rocksdb::{
-    Cache, ColumnFamilyDescriptor, DB, Env, Options, ReadOptions, WriteBatch, WriteBatchIteratorCf,
-    WriteOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, Env, Options, ReadOptions, WriteBatch,
+    WriteBatchIteratorCf, WriteOptions,
 };
 use serde::Serialize;
 use starling_codec::{ConversationId, UserId};
@@ -212,46 +212,121 @@ impl Rows {
 pub struct ReadBack {
     pub inbox_rows: u64,
     pub messages: u64,
+    pub pages: u64,
     pub bytes: u64,
     pub messages_per_s: f64,
 }
 
-/// Reads, for each of `pairs` of receiver and sender, the receiver's inbox rows and then the
-/// messages of their conversation: whole ranges, in this thread. The server must not run.
+/// One read of a device that catches up: rows of its inbox, then messages of its conversation.
+struct Page {
+    inbox: Range,
+    messages: Range,
+}
+
+/// Rows that stand side by side: the first key, and what is right behind the last.
+#[derive(Default)]
+struct Range {
+    from: Box<[u8]>,
+    end: Box<[u8]>,
+}
+
+impl Range {
+    /// Of keys in their order.
+    fn of(keys: &[Box<[u8]>]) -> Range {
+        let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+            return Range::default();
+        };
+        Range { from: first.clone(), end: [last, &[0][..]].concat().into() }
+    }
+}
+
+/// Reads, for each of `pairs` of receiver and sender, the receiver's inbox rows and the messages
+/// of their conversation, in this thread: `page` messages at a time, as a device may get no more
+/// at once, the oldest first and the pairs in turns. The server must not run.
 ///
 /// # Errors
 /// There is no store in `data_dir`.
-pub fn read_back(data_dir: &Path, pairs: &[(u32, u32)]) -> Result<ReadBack> {
+pub fn read_back(data_dir: &Path, pairs: &[(u32, u32)], page: usize) -> Result<ReadBack> {
     let store = data_dir.join(STORE);
-    let (options, families) = options_of(&store)?;
-    let db = DB::open_cf_descriptors_read_only(&options, &store, families, false)?;
-    let family = |name| db.cf_handle(name).with_context(|| format!("the store has no {name}"));
-    let (inboxes, messages) = (family(INBOXES)?, family(MESSAGES)?);
+    // Looks for the ranges first, with a cache that is not the one that counts.
+    let turns = pages(&open(&store)?, pairs, page.max(1))?;
+    let db = open(&store)?;
+    let (inboxes, messages) = (family(&db, INBOXES)?, family(&db, MESSAGES)?);
     let clock = Clock::start();
-    let (mut inbox_rows, mut of_messages, mut bytes) = (0, 0, 0);
-    let mut scan = |family, prefix: u64| -> Result<u64> {
-        let mut options = ReadOptions::default();
-        options.set_prefix_same_as_start(true);
-        options.set_iterate_upper_bound((prefix + 1).to_be_bytes());
-        let mut rows = 0;
-        let mut iterator = db.raw_iterator_cf_opt(family, options);
-        iterator.seek(prefix.to_be_bytes());
-        while let Some((key, value)) = iterator.item() {
+    let mut read = ReadBack { inbox_rows: 0, messages: 0, pages: 0, bytes: 0, messages_per_s: 0.0 };
+    for page in turns.iter().flatten() {
+        let bytes = &mut read.bytes;
+        read.inbox_rows += scan(&db, inboxes, &page.inbox, |key, value| {
             // Touched, as who sends it would.
-            bytes += (key.len() + value.to_vec().len()) as u64;
-            rows += 1;
-            iterator.next();
-        }
-        iterator.status()?;
-        Ok(rows)
+            *bytes += (key.len() + value.to_vec().len()) as u64;
+        })?;
+        read.messages += scan(&db, messages, &page.messages, |key, value| {
+            *bytes += (key.len() + value.to_vec().len()) as u64;
+        })?;
+        read.pages += 1;
+    }
+    read.messages_per_s = read.messages as f64 * 1e9 / clock.now_ns() as f64;
+    Ok(read)
+}
+
+/// The pages of all pairs, by turns.
+fn pages(db: &DB, pairs: &[(u32, u32)], page: usize) -> Result<Vec<Vec<Page>>> {
+    let (inboxes, messages) = (family(db, INBOXES)?, family(db, MESSAGES)?);
+    let mut turns: Vec<Vec<Page>> = Vec::new();
+    let keys = |family, prefix: u64| -> Result<Vec<Box<[u8]>>> {
+        let all =
+            Range { from: prefix.to_be_bytes().into(), end: (prefix + 1).to_be_bytes().into() };
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
+        scan(db, family, &all, |key, _| keys.push(key.into()))?;
+        Ok(keys)
     };
     for &(receiver, sender) in pairs {
-        inbox_rows += scan(inboxes, receiver.into())?;
         let conversation = ConversationId::direct(UserId(receiver), UserId(sender));
-        of_messages += scan(messages, conversation.0)?;
+        let bodies = keys(messages, conversation.0)?;
+        let rows = keys(inboxes, receiver.into())?;
+        // Logs have their newest row first. As many rows to a page as there are on the average.
+        let count = bodies.len().div_ceil(page).max(1);
+        let mut rows = rows.rchunks(rows.len().div_ceil(count).max(1));
+        for (turn, bodies) in bodies.rchunks(page).enumerate() {
+            if turns.len() == turn {
+                turns.push(Vec::new());
+            }
+            let inbox = Range::of(rows.next().unwrap_or_default());
+            turns[turn].push(Page { inbox, messages: Range::of(bodies) });
+        }
     }
-    let messages_per_s = of_messages as f64 * 1e9 / clock.now_ns() as f64;
-    Ok(ReadBack { inbox_rows, messages: of_messages, bytes, messages_per_s })
+    Ok(turns)
+}
+
+fn open(store: &Path) -> Result<DB> {
+    let (options, families) = options_of(store)?;
+    Ok(DB::open_cf_descriptors_read_only(&options, store, families, false)?)
+}
+
+fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily> {
+    db.cf_handle(name).with_context(|| format!("the store has no {name}"))
+}
+
+/// Shows each row of a range, and says how many there were.
+fn scan(
+    db: &DB,
+    family: &ColumnFamily,
+    range: &Range,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> Result<u64> {
+    let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(true);
+    options.set_iterate_upper_bound(&*range.end);
+    let mut rows = 0;
+    let mut iterator = db.raw_iterator_cf_opt(family, options);
+    iterator.seek(&range.from);
+    while let Some((key, value)) = iterator.item() {
+        each(key, value);
+        rows += 1;
+        iterator.next();
+    }
+    iterator.status()?;
+    Ok(rows)
 }
 
 /// Bytes of all tables after everything was compacted. The server must not run.

@@ -1,0 +1,131 @@
+//! What the load tool records of its own load keeps the delivery contract: every scenario, against
+//! a real server, through the checker. It is here because it takes the server, the load tool and
+//! the checker.
+//!
+//! This program is each of them: the load tool starts itself again for a part of a load, and
+//! their binaries may not have been built for this test.
+
+use starling_check::check_files;
+use starling_server::settings::{self, Settings};
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+};
+
+/// Which of the commands this process is.
+const ROLE: &str = "TEST_ROLE";
+const SERVER: &str = "server";
+const BENCH: &str = "bench";
+
+fn main() -> ExitCode {
+    match env::var(ROLE).as_deref() {
+        Ok(SERVER) => serve(),
+        Ok(BENCH) => starling_bench::main(),
+        _ => check_all(),
+    }
+}
+
+fn serve() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let command_line = settings::parse(&arguments).unwrap();
+    match Settings::gather(command_line).and_then(|settings| starling_server::run(&settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+fn role(role: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.env(ROLE, role).stdin(Stdio::null());
+    command
+}
+
+/// A server that ends with this.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Server {
+        let mut command = role(SERVER);
+        command.args(["--listen", "127.0.0.1:0", "--shards", "2", "--data"]).arg(data);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, rest) = line.split_once(" ready on ").unwrap_or_else(|| panic!("{line}"));
+        let address = rest.split(',').next().unwrap().to_owned();
+        Server { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The load, in the words of the command line, and the processes that share it.
+const LOADS: &[(&str, usize)] = &[
+    ("pair --pairs 20 --window 8 --class mixed --seconds 1 --rounds 2", 1),
+    ("pair --pairs 20 --rate 2000 --seconds 1 --processes 2", 2),
+    ("run SCENARIO", 1),
+    ("sync --pairs 20 --seconds 1", 1),
+    ("sync --pairs 20 --seconds 1 --processes 3", 3),
+    ("churn --pairs 20 --idle 50 --churn 30 --seconds 1", 1),
+    ("slow-readers --pairs 20 --share 0.2 --rate 4000 --seconds 1", 1),
+    ("mixed --pairs 20 --idle 50 --rate 500 --seconds 1", 1),
+    ("capacity --pairs 20 --seconds 1 --trials 2 --limit 10000", 1),
+    ("hold --connections 300 --seconds 0 --cut-every 5", 1),
+    ("hold --connections 300 --seconds 0 --cut-every 5 --per-process 150", 2),
+];
+
+const SCENARIO: &str = "name = 'written'\npairs = 10\nclass = 'durable'\n\
+    [[phases]]\nname = 'all'\nseconds = 1\nrate = 500\n\
+    [[phases]]\nname = 'away'\nseconds = 1\nrate = 500\nreceivers = 'away'\nshare = 0.5\n";
+
+fn check_all() -> ExitCode {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start(&data);
+    let scenario = directory.path().join("written.toml");
+    fs::write(&scenario, SCENARIO).unwrap();
+    for (number, (load, processes)) in LOADS.iter().enumerate() {
+        let history = directory.path().join(format!("history-{number}"));
+        let mut command = role(BENCH);
+        command.args(load.split(' ').map(|word| match word {
+            "SCENARIO" => scenario.as_os_str().to_owned(),
+            word => word.into(),
+        }));
+        command.args(["--json", "--server", &server.address, "--operator-key"]);
+        command.arg(data.join("operator.key"));
+        command.arg("--users").arg(directory.path().join("users"));
+        command.arg("--history").arg(&history);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        // A rate that this machine cannot keep makes its figures invalid, not its history.
+        assert!(output.status.code().is_some_and(|code| [0, 4].contains(&code)), "{load}: {said}");
+        holds(load, &files(&history, *processes));
+        println!("{load}: holds");
+    }
+    ExitCode::SUCCESS
+}
+
+fn files(history: &Path, processes: usize) -> Vec<PathBuf> {
+    let of = |part: usize| format!("{}.{part}", history.display()).into();
+    let parts: Vec<PathBuf> = (1..=processes).map(of).collect();
+    assert_eq!(history.exists(), processes == 1, "one file of one process");
+    if processes == 1 { vec![history.to_owned()] } else { parts }
+}
+
+fn holds(load: &str, files: &[PathBuf]) {
+    let verdict = check_files(files).unwrap_or_else(|error| panic!("{load}: {error}"));
+    assert!(verdict.holds(), "{load}: {:#?}", verdict.violations);
+    // A history that says nothing would hold too.
+    assert!(verdict.messages >= 100 && verdict.settled >= 10, "{load}: {verdict:?}");
+}
