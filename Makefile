@@ -1,6 +1,7 @@
 # make run     build every command into ./bin and run the server
 # make build   build every command into ./bin
 # make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
+# make fuzz    what strangers, people and broken disks write, FUZZ_SECONDS for each of five targets
 # make simulate  the cases that ever failed, and SIM_SECONDS of fresh seeds of the simulation
 # make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
@@ -36,6 +37,7 @@ run: build
 
 test: prepare
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(MAKE) --no-print-directory fuzz
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
@@ -52,9 +54,10 @@ simulate: prepare
 	$(CARGO) run --release --locked --package starling-sim -- kept
 	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS) --without "$(SIM_WITHOUT)"
 
-# The pinned stable toolchain suffices: codec has no unsafe code for a sanitizer to watch.
+# Frames, the engine's states, settings, rows and logs, each for so long; FUZZ_SECONDS=3600 takes
+# five hours. With a nightly toolchain under AddressSanitizer.
 fuzz: prepare
-	./codec/fuzz/run.sh $(FUZZ_SECONDS)
+	./fuzz/run.sh $(FUZZ_SECONDS)
 
 manual: build
 	$(CARGO) xtask manual bin/manual

@@ -69,6 +69,7 @@ pub struct World {
     settings: Vec<Settings>,
     /// The effects of the last run, told as text.
     pub log: Vec<String>,
+    pub keeps_log: bool,
 }
 
 impl World {
@@ -106,6 +107,7 @@ impl World {
             recorded: Vec::new(),
             settings,
             log: Vec::new(),
+            keeps_log: true,
         }
     }
 
@@ -263,6 +265,11 @@ impl World {
         moved
     }
 
+    /// Whether a question is open.
+    pub fn has_asked(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
     /// Answers the oldest question, whatever the store has by now.
     pub fn answer_one_with(&mut self, answer: starling_codec::Answer) {
         let (origin, _) = self.reads.pop_front().expect("a question");
@@ -311,7 +318,9 @@ impl World {
         let mut moved = false;
         while let Some(effect) = self.engines[shard].next_effect() {
             moved = true;
-            self.log.push(format!("shard {shard}: {effect:?}"));
+            if self.keeps_log {
+                self.log.push(format!("shard {shard}: {effect:?}"));
+            }
             match effect {
                 Effect::Submit(submission) => self.submissions.push_back(submission),
                 Effect::Ask(origin, query) => self.reads.push_back((origin, query)),
@@ -336,12 +345,12 @@ impl World {
                     self.engines[usize::from(origin.shard)].counted(self.now, origin.key, counters);
                 }
                 Effect::Move(ticket, to, migrant) => {
+                    // Its peer may have cut it meanwhile.
+                    let Some(link) = self.link_of(ticket) else { continue };
                     self.engines[shard].closed(self.now, ticket);
                     let new = self.engines[usize::from(to)].adopt(self.now, migrant);
-                    if let Some(link) = self.link_of(ticket) {
-                        self.links[link].ticket = Some(new);
-                        self.links[link].stopped = true;
-                    }
+                    self.links[link].ticket = Some(new);
+                    self.links[link].stopped = true;
                 }
                 Effect::Read(ticket) => {
                     if let Some(link) = self.link_of(ticket) {

@@ -4,6 +4,7 @@
 
 pub mod checker;
 pub mod faults;
+pub mod garbled;
 pub mod random;
 
 use starling_codec::{
