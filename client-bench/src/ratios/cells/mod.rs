@@ -1,21 +1,21 @@
 //! How each goal is measured once.
 
+mod slow_readers;
+
 use super::{
     goals::{BUSY, Crew, MANY, What},
     server::Server,
 };
 use crate::{
     arguments::Variant,
-    dialect::{Class, WINDOW_EVENTS},
+    dialect::Class,
     hold::{self, HoldPlan, Manner, Pace},
-    latency::Latencies,
-    load::{Measured, Outcome, Phase, Plan, Receivers, Unwatched, Watcher},
+    load::{Measured, Outcome, Phase, Plan, Unwatched, Watcher},
     machine,
     operator::{Counters, Operator},
     pair,
     report::{self, line},
     schedule::Drive,
-    sockets::SendQueues,
     storm, sync,
     users::Users,
     yardstick::{
@@ -27,7 +27,6 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,17 +51,6 @@ const HEARTBEAT: Duration = Duration::from_secs(25);
 const BARE_QUIET: Duration = Duration::from_secs(5);
 /// Devices that catch up from nothing.
 const READERS: usize = 200;
-/// Pairs, messages a second over all of them, and the share that does not read.
-const BESIDE: usize = 200;
-const BESIDE_RATE: f64 = 10_000.0;
-const SLOW_SHARE: f64 = 0.01;
-/// Pairs whose receivers all stop reading, to see what each costs.
-const STUCK: usize = 100;
-/// How many windows are written to each of them: one that is not full says little.
-const WINDOWS: f64 = 1.5;
-/// A rest in which the server gives back what it does not need: it does so after 10 s.
-const REST: Duration = Duration::from_secs(15);
-
 /// Where and how long is measured.
 pub struct Bench {
     pub binary: PathBuf,
@@ -286,78 +274,6 @@ impl Bench {
         Ok(own.events_per_s / rocks.messages_per_s)
     }
 
-    /// Others' 99.9th percentile while some do not read, against while all do.
-    fn beside_slow_readers(&self, data: &Path) -> Result<f64> {
-        let server = self.start(data)?;
-        let drive = Drive::Rate(BESIDE_RATE);
-        let all = self.phase("all read", drive);
-        let some = Phase {
-            receivers: Receivers::Stuck,
-            share: SLOW_SHARE,
-            ..self.phase("some do not", drive)
-        };
-        let settle = Phase::new("settle", WARMUP, drive).unmeasured();
-        let phases =
-            vec![settle.clone(), all.clone(), some.clone(), settle.clone(), all, some, settle];
-        let plan = Plan { phases, ..self.driven(BESIDE, drive) };
-        let run = self.pairs(&server, plan, Class::Durable)?;
-        let p999 = |receivers: Receivers| {
-            let mut delivery = Latencies::default();
-            let phases = run.measured.phases.iter().filter(|phase| phase.phase.measured);
-            phases
-                .filter(|phase| phase.phase.receivers == receivers)
-                .for_each(|phase| delivery.merge(&phase.delivery));
-            say(&format!("{receivers:?}: {}", line(&delivery.percentiles())));
-            delivery.at(0.999) as f64
-        };
-        let with_all = p999(Receivers::Reading);
-        Ok(p999(Receivers::Stuck) / with_all)
-    }
-
-    /// Memory of the server and of the kernel for each receiver that does not read, in KiB.
-    /// The server's is what it takes more than another with the same messages for as many that
-    /// are not there: only so is what the store takes the same.
-    fn slow_readers_memory(&self, data: &Path) -> Result<f64> {
-        let (away, _) = self.at_rest(&data.join("away"), Receivers::Away)?;
-        let (stuck, queues) = self.at_rest(&data.join("stuck"), Receivers::Stuck)?;
-        for (what, point) in [("away", &away), ("stuck", &stuck)] {
-            say(&format!("{what}: {}", memory_of(point)));
-        }
-        let own = |point: &hold::Point| point.server_own_bytes().unwrap_or_default() as f64;
-        let each_kib = |bytes: f64| bytes / STUCK as f64 / 1_024.0;
-        let user_kib = each_kib(own(&stuck) - own(&away));
-        let kernel_kib = each_kib(queues.bytes as f64);
-        say(&format!(
-            "each of {STUCK} that do not read: {user_kib:.1} KiB of the server, {kernel_kib:.1} KiB \
-             of its send buffer"
-        ));
-        Ok(user_kib.max(0.0) + kernel_kib)
-    }
-
-    /// A server at rest, after messages that fill a window for each of many receivers which do
-    /// as `receivers` says.
-    fn at_rest(&self, data: &Path, receivers: Receivers) -> Result<(hold::Point, SendQueues)> {
-        std::fs::create_dir_all(data)?;
-        let server = self.start(&data.join("data"))?;
-        let messages = STUCK as f64 * WINDOWS * f64::from(WINDOW_EVENTS);
-        let rate = messages / self.measured.as_secs_f64();
-        let apart = |phase: Phase| Phase { receivers, share: 1.0, ..phase };
-        let phases = vec![
-            apart(self.phase("nobody reads", Drive::Rate(rate))),
-            apart(Phase::new("rest", REST, Drive::Rest)),
-        ];
-        let target = server.target();
-        let mut watcher = Rests {
-            operator: Operator::connect(target.server, &target.operator_key)?,
-            pid: target.server_pid,
-            server: target.server,
-            last: None,
-        };
-        let plan = Plan { phases, ..self.driven(STUCK, Drive::Rest) };
-        self.watched(&server, plan, Class::Buffered, &mut watcher)?;
-        watcher.last.context("interrupted")
-    }
-
     /// How far off this tool's percentiles are, in percent.
     fn freeze(&self) -> Result<f64> {
         let freeze = frozen::measure(self.server_core)?;
@@ -429,22 +345,6 @@ impl Run {
 
     fn bytes_per_sync(&self) -> f64 {
         self.per_sync(self.risen.get("committer log_bytes") as f64)
-    }
-}
-
-/// Looks at memory at the end of each phase, and keeps what it saw last.
-struct Rests {
-    operator: Operator,
-    pid: Option<u32>,
-    server: SocketAddr,
-    last: Option<(hold::Point, SendQueues)>,
-}
-
-impl Watcher for Rests {
-    fn phase_ended(&mut self, _index: usize) -> Result<()> {
-        let point = hold::Point::now(&mut self.operator, self.pid, 2 * STUCK)?;
-        self.last = Some((point, SendQueues::of(self.server)?));
-        Ok(())
     }
 }
 

@@ -1,0 +1,157 @@
+//! Crowds that mostly wait: their users, how they log in, what holding them costs.
+
+use super::{Target, load::Recording, seconds};
+use crate::{
+    hold::{self, HoldPlan, Manner, Pace},
+    operator::Operator,
+    report::Report,
+    storm,
+    users::Users,
+};
+use anyhow::Result;
+use clap::Args;
+use starling_codec::limits;
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct Hold {
+    #[command(flatten)]
+    target: Target,
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    connections: usize,
+    /// Quiet before each measurement, from when all are connected and have their message.
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    seconds: f64,
+    /// Smaller crowds to measure on the way; the cost of a connection is then counted from the
+    /// first of them.
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    report_at: Vec<usize>,
+    /// Connections that one process holds at most.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    per_process: usize,
+    /// After the last measurement, hold on until the server answered a heartbeat of each.
+    #[arg(long)]
+    until_beaten: bool,
+    /// At the end, cut off every N-th device without a word: it must come back, and gets a
+    /// message more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cut_every: Option<u32>,
+    /// After the last measurement of memory, measure the server's processor time for so long.
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    rest: f64,
+    #[command(flatten)]
+    behaviour: Behaviour,
+    #[command(flatten)]
+    recording: Recording,
+    #[arg(long)]
+    json: bool,
+}
+
+/// How devices behave. HELLO names a range for the heartbeat, in seconds, and the server chooses
+/// within it.
+#[derive(Debug, Args)]
+pub(super) struct Behaviour {
+    #[arg(long, value_name = "S", default_value_t = limits::MIN_HEARTBEAT_S)]
+    heartbeat_min: u32,
+    #[arg(long, value_name = "S", default_value_t = limits::MAX_HEARTBEAT_S)]
+    heartbeat_max: u32,
+    /// Log-ins a second; "search" finds a rate that the server takes with ease. Without, as many
+    /// as it answers.
+    #[arg(long, value_name = "N|search")]
+    login_rate: Option<Pace>,
+    /// Tell on standard error how far it is, every so many seconds.
+    #[arg(long, value_name = "S")]
+    progress: Option<f64>,
+}
+
+impl Behaviour {
+    fn manner(&self) -> Manner {
+        Manner {
+            heartbeat_s: (self.heartbeat_min, self.heartbeat_max),
+            pace: self.login_rate.unwrap_or(Pace::Unbounded),
+            progress: self.progress.map(seconds),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HoldPart {
+    #[arg(long)]
+    server: SocketAddr,
+    #[arg(long)]
+    users: PathBuf,
+    #[arg(long)]
+    before: usize,
+    #[command(flatten)]
+    behaviour: Behaviour,
+    #[command(flatten)]
+    recording: Recording,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Prepare {
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    server: SocketAddr,
+    /// The operator's key, `operator.key` in the server's data directory.
+    #[arg(long, value_name = "FILE")]
+    operator_key: PathBuf,
+    /// Where the users and their tokens are kept.
+    #[arg(long, value_name = "FILE")]
+    users: PathBuf,
+    #[arg(long, value_name = "N")]
+    count: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Storm {
+    #[command(flatten)]
+    target: Target,
+    /// Connections of a wave.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    connections: usize,
+    /// New waves begin until so long was spent on them.
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Hold {
+    pub(super) fn run(mut self) -> Result<bool> {
+        self.report_at.sort_unstable();
+        let plan = HoldPlan {
+            connections: self.connections,
+            report_at: self.report_at,
+            quiet: seconds(self.seconds),
+            per_process: self.per_process,
+            until_beaten: self.until_beaten,
+            cut_every: self.cut_every.map(|step| step as usize),
+            rest: seconds(self.rest),
+            manner: self.behaviour.manner(),
+            history: self.recording.history,
+        };
+        hold::run(&self.target, &plan)?.print(self.json)
+    }
+}
+
+impl HoldPart {
+    pub(super) fn run(self) -> Result<bool> {
+        let (manner, history) = (self.behaviour.manner(), self.recording.history);
+        hold::serve_part(self.server, &self.users, self.before, &manner, history.as_deref())?;
+        Ok(true)
+    }
+}
+
+impl Prepare {
+    pub(super) fn run(self) -> Result<bool> {
+        let mut operator = Operator::connect(self.server, &self.operator_key)?;
+        Users::open(Some(&self.users))?.ensure(self.count, &mut operator)?;
+        Ok(true)
+    }
+}
+
+impl Storm {
+    pub(super) fn run(self) -> Result<bool> {
+        storm::run_logins(&self.target, self.connections, seconds(self.seconds))?.print(self.json)
+    }
+}
