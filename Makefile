@@ -17,11 +17,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/starling/target
 CARGO ?= cargo
 FUZZ_SECONDS ?= 20
-# How long fresh seeds are simulated; CI gives 300.
+# How long fresh seeds are simulated.
 SIM_SECONDS ?= 30
 SIM_STEPS ?= 10000
-# Troubles with a known fault behind them: see the end of docs/testing.md.
-SIM_WITHOUT ?= old-phones,copied-profiles
 
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
@@ -52,7 +50,7 @@ models: prepare
 # All cases that ever failed, then seeds that nobody ran before. The log has the first seed.
 simulate: prepare
 	$(CARGO) run --release --locked --package starling-sim -- kept
-	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS) --without "$(SIM_WITHOUT)"
+	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS)
 
 # Frames, the engine's states, settings, rows and logs, each for so long; FUZZ_SECONDS=3600 takes
 # five hours. With a nightly toolchain under AddressSanitizer.

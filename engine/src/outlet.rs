@@ -247,6 +247,8 @@ impl Engine {
                 let room = self.room(number).map_or(0, |(bytes, _)| bytes);
                 if written > 0 {
                     self.let_out_to(number);
+                    // Before the turn ends, other frames may come behind what that wrote.
+                    self.outlet.last = None;
                 } else if room > asked_bytes {
                     // The next event was larger than what was asked for, and there is more room
                     // by now. If there is none, what makes some brings the session here again.
