@@ -3,7 +3,7 @@
 mod world;
 
 use prost::Message;
-use starling_codec::{Command, Kind, UserId, limits::MAX_CONTENT_BYTES, wire};
+use starling_codec::{Command, Kind, Query, UserId, limits::MAX_CONTENT_BYTES, wire};
 use world::{
     World,
     peer::{Peer, talk},
@@ -391,4 +391,39 @@ fn a_receipt_does_not_fall_while_a_higher_one_is_on_its_way() {
     world.cut(bob_laptop.link.take().unwrap());
     world.wait(2);
     assert_eq!(world.engines[0].counters().users, 1);
+}
+
+/// What was read for a device joins on to what is new, and another frame comes behind both before
+/// the turn ends: the user's other device gets the events, not the end of that output.
+#[test]
+fn what_comes_behind_events_is_not_repeated_to_another_device() {
+    let mut world = World::new(1);
+    let [(ada, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
+    let mut ada_laptop = Peer::new(world.device(ada));
+    bob_phone.connect(&mut world);
+    ada_laptop.connect(&mut world);
+    bob_phone.write(&mut world, ada, b"one");
+    talk(&mut world, &mut [&mut bob_phone, &mut ada_laptop]);
+
+    world.hold_reads = true;
+    ada_phone.connect(&mut world);
+    world.run();
+    world.answer_one();
+    world.run();
+    let who = Some(wire::resolve::Who::User(bob.0));
+    ada_phone.frame(&mut world, Kind::Resolve, &wire::Resolve { request_id: 1, who });
+    world.hold_commits = true;
+    bob_phone.write(&mut world, ada, b"two");
+    world.run();
+    let (max_events, max_bytes) = (9, 9_999);
+    let first = world.store.read(&Query::Inbox { user: ada, after_seq: 0, max_events, max_bytes });
+    world.commit();
+    world.answer_one_with(first);
+    world.answer_one();
+
+    (world.hold_reads, world.hold_commits) = (false, false);
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_phone, &mut ada_laptop]);
+    assert_eq!(ada_phone.messages(), [(bob.0, 1), (bob.0, 2)]);
+    assert_eq!(ada_laptop.messages(), ada_phone.messages());
+    assert_eq!(ada_phone.others.len(), 1);
 }
