@@ -3,6 +3,7 @@
 # make test    all that must hold: format, lints, fuzzing, tests (licences and crate edges too)
 # make fuzz    what strangers, people and broken disks write, FUZZ_SECONDS for each of five targets
 # make simulate  the cases that ever failed, and SIM_SECONDS of fresh seeds of the simulation
+# make counts  instructions of codec, engine, mesh and sequencer: 5 % more than recorded is red
 # make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
 # make faults  kill the server five hundred times, step its clock, take disk, memory and files from it
@@ -24,7 +25,7 @@ SIM_STEPS ?= 10000
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench faults power damage prepare fuzz models simulate
+.PHONY: build run test manual bench faults power damage prepare fuzz models simulate counts
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -36,12 +37,14 @@ run: build
 test: prepare
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) fmt --manifest-path counts/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(MAKE) --no-print-directory fuzz
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
 	$(CARGO) test --release --locked --workspace
 	$(CARGO) test --release --locked --package starling-sim --features planted-faults --test planted
 	$(MAKE) --no-print-directory models
+	$(MAKE) --no-print-directory counts
 
 # Every order of what threads do in the mesh (loom); builds nothing of the server.
 models: prepare
@@ -56,6 +59,10 @@ simulate: prepare
 # five hours. With a nightly toolchain under AddressSanitizer.
 fuzz: prepare
 	./fuzz/run.sh $(FUZZ_SECONDS)
+
+# Instructions of what every message pays for, against counts/recorded.txt; RECORD=1 writes it anew.
+counts: prepare
+	./counts/run.sh
 
 manual: build
 	$(CARGO) xtask manual bin/manual

@@ -1,11 +1,12 @@
 //! What a message costs: in the sequencer alone, and committed, at several messages a commit.
 //! 500 pairs, 170 bytes of content. `cargo bench --profile release -p starling-storage`.
 
+#[path = "common/load.rs"]
+mod load;
+
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use starling_codec::{
-    Announcement, Answer, Append, Command, ConversationId, DeviceId, EpochTag, MessageId, Nonce,
-    Origin, Recipients, SendNo, Submission, UserId, wire::Class,
-};
+use load::{Load, PAIRS};
+use starling_codec::{Announcement, Answer, EpochTag, Origin, wire::Class};
 use starling_storage::{
     Announcer, Answers, Backend, MemoryBackend, Reads, Sequencer, Store, StoreSettings, Tier, begin,
 };
@@ -14,55 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PAIRS: u32 = 500;
-const CONTENT_BYTES: usize = 170;
 const BATCHES: [usize; 3] = [64, 256, 800];
-
-/// Sends of pair after pair, each in its turn.
-struct Load {
-    number: u64,
-    content: bytes::Bytes,
-    class: Class,
-}
-
-impl Load {
-    fn new(class: Class) -> Load {
-        // Nothing that a table could make smaller.
-        let mut content = vec![0; CONTENT_BYTES];
-        getrandom::fill(&mut content).unwrap();
-        Load { number: 0, content: content.into(), class }
-    }
-
-    fn batch(&mut self, size: usize) -> Vec<Submission> {
-        (0..size).map(|_| self.next()).collect()
-    }
-
-    fn next(&mut self) -> Submission {
-        let pair = (self.number % u64::from(PAIRS)) as u32;
-        let send_no = self.number / u64::from(PAIRS) + 1;
-        self.number += 1;
-        let (sender, other) = (UserId(2 * pair + 1), UserId(2 * pair + 2));
-        let conversation = ConversationId::direct(sender, other);
-        let append = Append {
-            conversation,
-            sender,
-            device: DeviceId(1),
-            send_no: SendNo(send_no),
-            oldest: SendNo(send_no),
-            nonce: Nonce(self.number.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            id: MessageId::new(
-                MessageId::TIME_ZERO_MS + self.number / 300,
-                0,
-                (self.number % 1_000) as u16,
-            ),
-            content: self.content.clone(),
-            recipients: Recipients::Two(sender, other),
-            class: self.class,
-        };
-        let origin = Origin { shard: 0, key: self.number };
-        Submission { origin, command: Command::Append(append) }
-    }
-}
 
 /// Sequencing alone: nothing is written, all state is in memory.
 fn sequencing(criterion: &mut Criterion) {
