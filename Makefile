@@ -25,7 +25,7 @@ SIM_STEPS ?= 10000
 # Crates that build and are tested without their default features, so without RocksDB.
 LEAN := $(addprefix --package starling-,codec engine storage client)
 
-.PHONY: build run test manual bench faults power damage prepare fuzz models simulate counts
+.PHONY: build run test manual bench faults power damage prepare fuzz models kept simulate counts
 
 build: prepare
 	$(CARGO) build --release --workspace --locked
@@ -43,6 +43,7 @@ test: prepare
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
 	$(CARGO) test --release --locked --workspace
 	$(CARGO) test --release --locked --package starling-sim --features planted-faults --test planted
+	$(MAKE) --no-print-directory kept
 	$(MAKE) --no-print-directory models
 	$(MAKE) --no-print-directory counts
 
@@ -50,9 +51,12 @@ test: prepare
 models: prepare
 	./server/models/run.sh
 
-# All cases that ever failed, then seeds that nobody ran before. The log has the first seed.
-simulate: prepare
+# All cases that ever failed.
+kept: prepare
 	$(CARGO) run --release --locked --package starling-sim -- kept
+
+# Those, then seeds that nobody ran before. The log has the first seed.
+simulate: kept
 	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS)
 
 # Frames, the engine's states, settings, rows and logs, each for so long; FUZZ_SECONDS=3600 takes
