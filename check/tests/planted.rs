@@ -26,6 +26,35 @@ fn every_planted_fault_is_found_by_the_right_property() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// Nothing is shown that need not be: take one line away, and what is left of the evidence does not
+/// show the same any more.
+#[test]
+fn no_line_of_the_evidence_is_one_too_many() {
+    let mut superfluous = Vec::new();
+    for planted in planted::ALL {
+        let mut history = planted::true_history();
+        (planted.plant)(&mut history);
+        for violation in check_records(&history.0).violations {
+            for &taken in &violation.evidence {
+                let mut checker = Checker::new();
+                for (line, record) in (1..).zip(&history.0) {
+                    let position = Position::new(0, line);
+                    if position != taken {
+                        checker.record(position, record);
+                    }
+                }
+                let shown = checker.finish().violations.into_iter().find(|found| {
+                    let is_part = |position| violation.evidence.contains(position);
+                    found.what == violation.what && found.evidence.iter().all(is_part)
+                });
+                superfluous
+                    .extend(shown.map(|shown| (planted.fault, taken, violation.clone(), shown)));
+            }
+        }
+    }
+    assert!(superfluous.is_empty(), "{superfluous:#?}");
+}
+
 #[test]
 fn every_property_finds_a_planted_fault() {
     for property in Property::ALL {
