@@ -114,10 +114,10 @@ fn the_cursor_is_acknowledged_before_the_window_is_used_up() {
         }
         large
     };
-    desk.give_events((1..=4).map(large));
+    desk.give_events((1..=2).map(large));
     assert!(desk.sent().is_empty());
-    desk.give_events([large(5)]);
-    assert_eq!(kinds(&desk.sent()), [Kind::Ack], "of a window of 256 KiB more than half is used");
+    desk.give_events([large(3)]);
+    assert_eq!(kinds(&desk.sent()), [Kind::Ack], "of a window of 256 KiB a quarter is used");
 }
 
 #[test]

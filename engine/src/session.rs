@@ -128,16 +128,36 @@ impl Live {
         u64::from(self.window_events).saturating_sub(outstanding) as usize
     }
 
-    /// Bytes of events the client lets the server send now.
+    /// Bytes of events that the server may send now, in one go.
+    ///
+    /// What is beyond the cursor is counted in two parts of half a window each, and a part is free
+    /// once the cursor has passed all of it. So a client that acknowledges every quarter of its
+    /// window never has the server wait for it, however large the events are.
     pub(crate) fn byte_room(&self) -> usize {
-        let window = u32::from(self.window_kib) * 1024;
-        window.saturating_sub(self.older_bytes + self.newer_bytes) as usize
+        let window = self.window_bytes();
+        let outstanding = self.older_bytes + self.newer_bytes;
+        let part = match (self.older_bytes, self.newer_bytes) {
+            // The largest event is larger than half of the smallest window.
+            (0, 0) => window,
+            (_, newer) => (window / 2).saturating_sub(newer),
+        };
+        part.min(window.saturating_sub(outstanding)) as usize
+    }
+
+    fn window_bytes(&self) -> u32 {
+        u32::from(self.window_kib) * 1024
     }
 
     /// Events up to `seq`, of `bytes` in all, were sent.
     pub(crate) fn note_sent(&mut self, seq: u64, bytes: usize) {
         self.sent = seq;
-        self.newer_bytes += bytes as u32;
+        let bytes = bytes as u32;
+        let older = self.older_bytes + bytes;
+        if self.older_bytes == 0 || (self.newer_bytes == 0 && older <= self.window_bytes() / 2) {
+            (self.older_bytes, self.older_end) = (older, seq);
+        } else {
+            self.newer_bytes += bytes;
+        }
     }
 
     /// The device has applied all up to `cursor`, which is not above what was sent. Says whether

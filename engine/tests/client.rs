@@ -68,7 +68,10 @@ impl Device {
         self.session.tick(now_ms);
         let Some(link) = self.link else { return false };
         let came = std::mem::take(&mut world.links[link].to_peer);
-        self.session.receive(now_ms, &came);
+        // As a socket brings them.
+        for some in came.chunks(4 * 1024) {
+            self.session.receive(now_ms, some);
+        }
         let output = self.session.output().to_vec();
         self.session.written(output.len());
         world.send(link, &output);
@@ -144,6 +147,34 @@ fn check(world: &World, devices: &[Device], ada: UserId, bob: UserId) {
         assert!(seqs.eq(1..=world.store.head(user)));
     }
     assert_eq!(all.len() as u64, devices.iter().map(|device| device.written).sum::<u64>());
+}
+
+/// The server counts what it may send in halves of a window, and a client that acknowledged only
+/// every half left it waiting for the second to pass, at every window.
+#[test]
+fn catching_up_waits_for_no_clock_whatever_the_size_of_messages() {
+    for size in [1, 250, 1_500, 7_000, 20_000, 32_000] {
+        let mut world = World::new(1);
+        let (ada, bob, mut devices) = two(&mut world);
+        settle(&mut world, &mut devices[..1]);
+        let text = "x".repeat(size);
+        let messages = (2_000_000 / size).min(700) as u64;
+        for _ in 0..messages {
+            devices[0].written += 1;
+            let nonce = Nonce(devices[0].written * 1_000_003);
+            let message = Outgoing::text(Peer::User(bob), &text);
+            devices[0].session.send(world.now.mono_ms, nonce, message).unwrap();
+            if devices[0].written.is_multiple_of(16) {
+                settle(&mut world, &mut devices[..1]);
+            }
+        }
+        settle(&mut world, &mut devices[..1]);
+        let began_ms = world.now.mono_ms;
+        run(&mut world, &mut devices);
+        assert_eq!(devices[1].applied.len() as u64, messages, "of {size} bytes");
+        assert_eq!(world.now.mono_ms, began_ms);
+        check(&world, &devices, ada, bob);
+    }
 }
 
 /// The link of one side is cut at every boundary of frames that the server writes to it, and one

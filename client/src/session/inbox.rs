@@ -88,13 +88,13 @@ impl<S: Store> Session<S> {
         }
     }
 
-    /// Acknowledges the cursor if enough has gathered, or half of the window is used up: the server
-    /// is to go on before it is at its end.
+    /// Acknowledges the cursor if enough has gathered, or a quarter of the window is used up: the
+    /// server, which counts in halves, is to go on before it is at its end.
     pub(super) fn acknowledge_many(&mut self) {
-        let half_bytes = self.settings.window_bytes as usize / 2;
+        let events = u64::from(self.settings.window_events / 4).clamp(1, limits::ACK_EVERY_EVENTS);
+        let bytes = self.settings.window_bytes.min(limits::MAX_WINDOW_BYTES) as usize / 4;
         if let State::Live(live) = &self.state
-            && (live.unacknowledged >= limits::ACK_EVERY_EVENTS
-                || live.unacknowledged_bytes >= half_bytes)
+            && (live.unacknowledged >= events || live.unacknowledged_bytes >= bytes)
         {
             self.acknowledge();
         }
