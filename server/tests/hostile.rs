@@ -40,7 +40,7 @@ const PAIRS: usize = 4;
 /// A message of each pair in so long, now of the one and now of the other.
 const INTERVAL: Duration = Duration::from_millis(20);
 const MAX_GROWTH_BYTES: u64 = 16 << 20;
-/// The goal is 2. On a quiet machine it is 2.2 to 3, whatever budget those who only cost are given,
+/// The goal is 2. On a quiet machine it is 1.8 to 3, whatever budget those who only cost are given,
 /// so what is missing is not the shard's work (see docs/testing.md). Without those budgets it was
 /// 83: that is what this would find.
 const MAX_TIMES_AS_LONG: f64 = 8.0;
@@ -56,6 +56,9 @@ struct Sample {
 
 #[test]
 fn two_thousand_hostile_clients_harm_nobody() {
+    // What a build before left to be written would come to the disk in the midst of a window, and
+    // every sync of the server would wait behind it.
+    std::process::Command::new("sync").status().unwrap();
     let data = tempfile::tempdir().unwrap();
     let server = start(data.path());
     let users = make_users(&server);
