@@ -8,8 +8,7 @@ use crate::{
     random::Random,
     trace::Trace,
 };
-use rustc_hash::FxHashSet;
-use starling_codec::{DeviceId, MessageId, Origin, Query, UserId};
+use starling_codec::{MessageId, Origin, Query};
 use starling_engine::{HashWork, Now};
 use std::{
     cmp::{Ordering, Reverse},
@@ -98,8 +97,6 @@ pub struct Stage {
     pub clock_off_ms: i64,
     /// Faults have ended: nothing goes wrong any more.
     pub calm: bool,
-    /// Users and devices that the server told of.
-    pub accounts: FxHashSet<(UserId, DeviceId)>,
     agenda: BinaryHeap<Entry>,
     scheduled: u64,
 }
@@ -115,7 +112,6 @@ impl Stage {
             trace,
             clock_off_ms: 0,
             calm: false,
-            accounts: FxHashSet::default(),
             agenda: BinaryHeap::new(),
             scheduled: 0,
         }

@@ -16,7 +16,8 @@ use crate::{
 };
 use starling_codec::{Answer, Epoch, EpochTag, Place, Query, history::After, wire::Event};
 use starling_engine::Keyring;
-use starling_storage::MemoryBackend;
+use starling_storage::{Backend, Family, MemoryBackend, Tier};
+use std::ops::ControlFlow;
 
 /// Once faults have ended, everything outstanding is answered within so much time.
 const CALM_BOUND_US: u64 = 60 * 60 * 1_000_000;
@@ -65,8 +66,34 @@ pub struct World {
 
 struct Backup {
     rows: MemoryBackend,
-    /// How many users and devices it knows, at least.
+    /// How many users and devices it knows.
     accounts: usize,
+}
+
+impl Backup {
+    fn of(disk: &Disk) -> Backup {
+        let rows = disk.backup();
+        let accounts = accounts_in(&rows);
+        Backup { rows, accounts }
+    }
+}
+
+/// Users and devices that a store knows, whether or not anybody has heard of them yet: who is told
+/// that her name is taken counts on the account as much as whoever was granted one.
+fn accounts_in(rows: &MemoryBackend) -> usize {
+    let view = rows.view();
+    let mut accounts = 0;
+    for family in [Family::User, Family::Device] {
+        let end = [0xff; 20];
+        let scanned = view.scan(Tier::All, family, &[], &end, &mut |key, _| {
+            // Of a device's rows that of part 0 is its record.
+            accounts += usize::from(family == Family::User || key.last() == Some(&0));
+            ControlFlow::Continue(())
+        });
+        // What is in memory is always read.
+        scanned.expect("rows in memory");
+    }
+    accounts
 }
 
 impl World {
@@ -290,7 +317,7 @@ impl World {
     }
 
     pub fn back_up(&mut self) {
-        let backup = Backup { rows: self.disk.backup(), accounts: self.stage.accounts.len() };
+        let backup = Backup::of(&self.disk);
         if self.backups.len() == BACKUPS {
             self.backups.remove(0);
         }
@@ -301,7 +328,7 @@ impl World {
     /// An older backup is put in the database's stead. Only one that knows all users and devices:
     /// who is given the number of somebody who was lost is another story.
     pub fn restore(&mut self) {
-        let accounts = self.stage.accounts.len();
+        let accounts = accounts_in(&self.disk.backup());
         self.backups.retain(|backup| backup.accounts == accounts);
         let Some(index) = self.stage.random.index(self.backups.len()) else { return };
         self.end_server(After::Restore);

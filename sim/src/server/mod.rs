@@ -12,9 +12,7 @@ use crate::{
     stage::{Happening, ServerHappening, Stage},
 };
 use shard::{Announced, Reply, Shard};
-use starling_codec::{
-    Announcement, Epoch, EpochTag, ErrorCode, Origin, Outcome, Submission, Ticket,
-};
+use starling_codec::{Announcement, Epoch, EpochTag, ErrorCode, Origin, Submission, Ticket};
 use starling_engine::{Engine, HashDone, HashWork, Keyring, Settings, route::Route};
 use starling_storage::{Announcer, Committer, OpenError, Step, Store, StoreSettings, Tier};
 use std::{
@@ -294,16 +292,6 @@ impl Server {
         for Announcement { outcomes, deliveries } in announcements {
             let mut parts: BTreeMap<u16, Announced> = BTreeMap::new();
             for (origin, outcome) in outcomes {
-                match &outcome {
-                    Outcome::Users(grants) => {
-                        let known = grants.iter().map(|grant| (grant.user, grant.device));
-                        stage.accounts.extend(known);
-                    }
-                    Outcome::Granted(grant) => {
-                        stage.accounts.insert((grant.user, grant.device));
-                    }
-                    _ => {}
-                }
                 parts.entry(origin.shard).or_default().outcomes.push((origin.key, outcome));
             }
             for delivery in deliveries {
