@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::AsRawFd,
     time::Duration,
 };
 
@@ -63,7 +64,7 @@ impl Link {
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
-            socket.bind(&SocketAddr::from((source, 0)).into())?;
+            bind_address(&socket, source)?;
         }
         match socket.connect(&server.into()) {
             Ok(()) => {}
@@ -183,7 +184,53 @@ impl Link {
     }
 }
 
+/// Binds to an address and leaves the port to connect(2), which needs one that is free towards this
+/// server only. bind(2) would search one that is free towards all: endlessly, where thousands of
+/// closed connections to other servers still wait for late packets.
+fn bind_address(socket: &Socket, source: IpAddr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, which lives here, and its size.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.bind(&SocketAddr::from((source, 0)).into())
+}
+
 /// No room, or still connecting.
 fn not_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+    #[test]
+    fn connecting_chooses_the_port_of_a_bound_address() {
+        for (source, server) in [
+            (IpAddr::from([127, 0, 0, 9]), IpAddr::from(Ipv4Addr::LOCALHOST)),
+            (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
+        ] {
+            // A machine without IPv6 has nothing to listen with.
+            let Ok(listener) = TcpListener::bind((server, 0)) else { continue };
+            let address = listener.local_addr().unwrap();
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+            bind_address(&socket, source).unwrap();
+            let bound = socket.local_addr().unwrap().as_socket().unwrap();
+            assert_eq!((bound.ip(), bound.port()), (source, 0));
+            socket.connect(&address.into()).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert!(peer.ip() == source && peer.port() > 0, "{peer}");
+        }
+    }
 }

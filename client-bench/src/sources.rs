@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Most connections from one source address. bind() begins at a random port of the 28,232 that are
-/// there by default, and looks at every other one first: as these 14,116 fill up it searches ever
-/// longer, and when they are full it passes over all of them each time.
+/// Most connections from one source address. Of the 28,232 ports that are there by default connect()
+/// looks at every other one first: as these 14,116 fill up it searches ever longer, and when they are
+/// full it passes over all of them each time.
 pub const MAX_PER_SOURCE: usize = 10_000;
 /// The first address of the loopback net that connections come from, and how many there are.
 const FIRST_LOOPBACK: u32 = u32::from_be_bytes([127, 0, 0, 2]);
