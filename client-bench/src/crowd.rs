@@ -49,8 +49,8 @@ impl Ear for Heard {
     }
 
     fn put_off(&mut self, sequence: u64, after_ms: u64) {
-        let (first, _) = self.put_off.unwrap_or((sequence, 0));
-        self.put_off = Some((first.min(sequence), after_ms));
+        let (first, longest_ms) = self.put_off.unwrap_or((sequence, 0));
+        self.put_off = Some((first.min(sequence), longest_ms.max(after_ms)));
     }
 
     fn gap(&mut self) {

@@ -39,6 +39,8 @@ pub struct Holder {
     ledger: Ledger,
     /// Messages of the writer, in order.
     sent: u64,
+    /// The server has no room for more until then.
+    held_until_ns: u64,
     search: Option<Search>,
     login: Latencies,
     heartbeat: Duration,
@@ -55,7 +57,7 @@ struct Ledger {
     arrived: Vec<bool>,
     tally: HoldTally,
     acknowledged: u64,
-    /// The first message that the server could not take, and when to try again.
+    /// The first message that the server could not take, and how long it is to wait.
     put_off: Option<(u64, u64)>,
 }
 
@@ -90,6 +92,7 @@ impl Holder {
             crowd,
             ledger,
             sent: 0,
+            held_until_ns: 0,
             search,
             login: Latencies::default(),
             heartbeat: Duration::from_secs(manner.heartbeat_s.0.into()),
@@ -253,9 +256,16 @@ impl Holder {
 
     /// Writes messages up to `count`, as many at once as may be.
     fn write(&mut self, count: u64) {
-        if let Some((first, after_ms)) = self.ledger.put_off.take() {
-            std::thread::sleep(Duration::from_millis(after_ms));
+        let now_ns = self.crowd.clock.now_ns();
+        // One that waits already is refused for the sake of an earlier one, and waits with it.
+        if let Some((first, after_ms)) = self.ledger.put_off.take()
+            && first < self.sent
+        {
             self.sent = first;
+            self.held_until_ns = self.held_until_ns.max(now_ns + after_ms * NS_PER_MS);
+        }
+        if now_ns < self.held_until_ns {
+            return;
         }
         // Answers come in any order, but the span from the oldest without one is bounded.
         let oldest = self.crowd.peers().next().map_or(0, StarlingPeer::oldest);
@@ -288,8 +298,8 @@ impl Ledger {
         self.tally.gaps += heard.gaps;
         self.acknowledged += heard.acknowledged.len() as u64;
         if let Some((first, after_ms)) = heard.put_off {
-            let earlier = self.put_off.map_or(first, |(earlier, _)| earlier);
-            self.put_off = Some((earlier.min(first), after_ms));
+            let (earlier, longest_ms) = self.put_off.unwrap_or((first, 0));
+            self.put_off = Some((earlier.min(first), longest_ms.max(after_ms)));
         }
         for payload in heard.delivered {
             let device = connection.checked_sub(1);

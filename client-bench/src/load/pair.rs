@@ -116,11 +116,34 @@ impl Ear for Listener<'_> {
     fn put_off(&mut self, sequence: u64, after_ms: u64) {
         self.measured.totals.put_off += 1;
         let Some(pair) = &mut self.pair else { return };
-        pair.transmit = pair.transmit.min(sequence);
-        pair.held_until_ns = self.now_ns + after_ms * NS_PER_MS;
+        // One that waits already is refused for the sake of an earlier one, and waits with it.
+        if sequence < pair.transmit {
+            pair.transmit = sequence;
+            pair.held_until_ns = pair.held_until_ns.max(self.now_ns + after_ms * NS_PER_MS);
+        }
     }
 
     fn gap(&mut self) {
         self.measured.totals.gaps += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes behind a refused message is refused too, and told no time: senders that took that
+    /// for leave to go on at once were closed by the server in a run of many.
+    #[test]
+    fn all_that_is_put_off_waits_as_long_as_the_first_was_told() {
+        let (mut pair, mut measured) = (Pair::new(1, 0, 64), Measured::default());
+        pair.unasked = true;
+        while pair.next_sequence(0).is_some() {}
+        let mut listener =
+            Listener { pair: Some(&mut pair), measured: &mut measured, ready: false, now_ns: 7 };
+        listener.put_off(3, 1_500);
+        (4..64).for_each(|sequence| listener.put_off(sequence, 0));
+        assert_eq!((pair.transmit, pair.held_until_ns), (3, 7 + 1_500 * NS_PER_MS));
+        assert_eq!(measured.totals.put_off, 61);
     }
 }
