@@ -16,6 +16,10 @@ use starling_codec::{
 /// What a device may be sent before it says that it has it: as the client of this repository.
 pub const WINDOW_EVENTS: u32 = 1_024;
 const WINDOW_BYTES: u32 = 256 * 1024;
+/// Sizes of events are counted in blocks of so many bytes, so that a count is small.
+const BLOCK_BYTES: usize = 16;
+/// As many are told of at once, for the server need not wait for the rest of a window.
+const QUARTER_BLOCKS: u16 = (WINDOW_BYTES as usize / BLOCK_BYTES / 4) as u16;
 
 /// The durability that messages ask for.
 #[derive(
@@ -54,8 +58,9 @@ pub struct StarlingPeer {
     said_ms: u32,
     told_ms: u32,
     heartbeat_s: u16,
-    /// Events since the server was last told the cursor.
-    untold: u16,
+    /// Events since the server was last told the cursor, and what they take, in blocks.
+    untold: u8,
+    untold_blocks: u16,
     said: bool,
     welcome: bool,
     ready: bool,
@@ -121,6 +126,7 @@ impl Starling {
             told_ms: 0,
             heartbeat_s: 0,
             untold: 0,
+            untold_blocks: 0,
             said: true,
             welcome: false,
             ready: false,
@@ -203,6 +209,9 @@ impl Starling {
         }
         user.set_cursor(Place::new(event.seq, Epoch(event.epoch)));
         peer.untold = peer.untold.saturating_add(1);
+        // An event of the largest size has far fewer blocks than fit.
+        let blocks = event.bytes.div_ceil(BLOCK_BYTES) as u16;
+        peer.untold_blocks = peer.untold_blocks.saturating_add(blocks);
         let Some(message) = event.message else { return };
         if !peer.ready && !peer.again {
             return;
@@ -232,7 +241,7 @@ impl Starling {
             history.acked(at, cursor);
         }
         append_frame(out, Kind::Ack, &wire::Ack { cursor: Some(self.cursor(peer).into()) });
-        peer.untold = 0;
+        (peer.untold, peer.untold_blocks) = (0, 0);
         peer.said = true;
     }
 
@@ -401,7 +410,8 @@ impl Dialect for Starling {
                 }
             }
         }
-        if u64::from(peer.untold) >= limits::ACK_EVERY_EVENTS {
+        let many = u64::from(peer.untold) >= limits::ACK_EVERY_EVENTS;
+        if many || peer.untold_blocks >= QUARTER_BLOCKS {
             self.tell_cursor(peer, out);
         }
         Ok(consumed)
@@ -573,6 +583,30 @@ mod tests {
         dialect.tick(&mut peer, 2_100, &mut out);
         dialect.tick(&mut peer, 22_200, &mut out);
         assert_eq!(frames(&out), [(Kind::Ping as u8, vec![])]);
+    }
+
+    #[test]
+    fn the_cursor_is_told_after_a_quarter_of_the_window() {
+        let mut dialect = dialect();
+        let mut peer = dialect.open(0, Side::Receiver, false, &mut Vec::new());
+        let (mut heard, mut out) = (Heard::default(), Vec::new());
+        dialect.welcomed(&mut peer, &welcome(10), &mut heard);
+        let quarter = WINDOW_BYTES as usize / 4;
+        let mut bytes = 0;
+        for seq in 11.. {
+            let event = event(seq, 0, &[7; 15_000]);
+            let mut input = Vec::new();
+            append_frame(&mut input, Kind::Events, &event);
+            bytes += frames(&input)[0].1.len();
+            input.clear();
+            append_frame(&mut input, Kind::Events, &wire::Events { events: vec![event], head: 0 });
+            dialect.read(&mut peer, &input, &mut out, &mut heard).unwrap();
+            if bytes >= quarter {
+                break;
+            }
+            assert!(out.is_empty(), "{bytes} bytes");
+        }
+        assert_eq!(frames(&out)[0].0, Kind::Ack as u8);
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct Event<'a> {
     pub seq: u64,
     pub epoch: u32,
     pub prev: u64,
+    /// Its encoded size.
+    pub bytes: usize,
     /// `None`: it is not a message.
     pub message: Option<Message<'a>>,
 }
@@ -119,7 +121,7 @@ pub fn events<'a>(body: &'a [u8], mut each: impl FnMut(Event<'a>)) -> Option<()>
 
 impl<'a> Event<'a> {
     fn read(bytes: &'a [u8]) -> Option<Event<'a>> {
-        let mut event = Event::default();
+        let mut event = Event { bytes: bytes.len(), ..Event::default() };
         let mut intact = true;
         read(bytes, |number, value| match (number, value) {
             (1, Value::Number(seq)) => event.seq = seq,
@@ -208,6 +210,10 @@ mod tests {
             ],
             head: 600,
         };
+        let bytes = [0, 1].map(|place: usize| {
+            let event = &events_frame.events[place];
+            body_of(Kind::Events, |out| append_frame(out, Kind::Events, event)).len()
+        });
         let body = body_of(Kind::Events, |out| {
             append_frame(out, Kind::Events, &events_frame);
         });
@@ -218,8 +224,8 @@ mod tests {
         assert_eq!(
             read,
             [
-                Event { seq: 500, epoch: 3, prev: 498, message: Some(expected) },
-                Event { seq: 501, epoch: 3, prev: 0, message: None },
+                Event { seq: 500, epoch: 3, prev: 498, bytes: bytes[0], message: Some(expected) },
+                Event { seq: 501, epoch: 3, prev: 0, bytes: bytes[1], message: None },
             ]
         );
         assert_eq!(opaque(&content), b"abc");
