@@ -8,6 +8,7 @@ mod measured;
 mod outcome;
 mod pair;
 mod plan;
+mod sending;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,8 @@ struct Load<'w, D: Dialect, W: Watcher> {
     pairs: Vec<Pair>,
     comings: Comings,
     dirty: Vec<usize>,
+    /// Senders that were given messages of the schedule, and when each was meant to go out.
+    given_to: Vec<(usize, u64)>,
     payload: Vec<u8>,
     /// What a peer says unasked.
     said: Vec<u8>,
@@ -126,6 +129,7 @@ pub fn run<D: Dialect, W: Watcher>(
         pairs: (0..plan.pairs).map(|pair| Pair::new(run_id, pair, limit)).collect(),
         comings: Comings::new(&plan),
         dirty: Vec::new(),
+        given_to: Vec::new(),
         payload: Vec::new(),
         said: Vec::new(),
         measured: Measured::default(),
@@ -211,7 +215,7 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
         }
         let cpu = Cpu::now(self.plan.server_pid).map_or(Cpu::default(), |now| now.since(begun));
         // A schedule is sent to its last message; a closed loop just stops.
-        self.give_due(self.end_ns);
+        self.give_due(self.end_ns)?;
         self.come_and_go(self.end_ns)?;
         self.measured.end_phase(self.end_ns, cpu);
         self.schedule = None;
@@ -279,6 +283,7 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
         let timeout = Duration::from_nanos(wake_ns.saturating_sub(now));
         let timeout = if self.dirty.is_empty() { timeout } else { Duration::ZERO };
         let count = self.poller.wait(Some(timeout))?;
+        self.send_due()?;
         for position in 0..count {
             let ready = self.poller.ready(position);
             if ready.writable {
@@ -286,10 +291,10 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
             }
             if ready.readable {
                 self.receive(ready.index)?;
+                self.send_due()?;
             }
         }
         let now = self.clock.now_ns();
-        self.give_due(now.min(self.end_ns));
         self.come_and_go(now)?;
         if now >= self.next_tick_ns {
             self.tick(now)?;
@@ -335,48 +340,6 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
         Ok(())
     }
 
-    /// Gives every message of the schedule up to `until_ns` to its pair.
-    fn give_due(&mut self, until_ns: u64) {
-        let Some(schedule) = self.schedule else { return };
-        loop {
-            let intended = schedule.intended_ns(self.given);
-            if intended >= self.end_ns || intended > until_ns {
-                return;
-            }
-            let now = self.clock.now_ns();
-            self.measured.late(intended, now);
-            let pair = schedule.pair_of(self.given);
-            self.given += 1;
-            self.pairs[pair].due.push_back(intended);
-            self.pump(pair, now);
-        }
-    }
-
-    /// Sends what `pair` may send.
-    fn pump(&mut self, pair: usize, now_ns: u64) {
-        let sender = 2 * pair;
-        let Some(Member { link, peer }) = &mut self.members[sender] else { return };
-        let state = &mut self.pairs[pair];
-        if now_ns < state.held_until_ns {
-            return;
-        }
-        let mut said = false;
-        while let Some(sequence) = state.next_sequence(now_ns) {
-            if sequence == state.transmit_new {
-                state.transmit_new += 1;
-                self.measured.sent();
-            }
-            self.payload.clear();
-            state.contents.append(sequence, self.plan.payload_bytes, &mut self.payload);
-            let nonce = state.contents.nonce(sequence);
-            self.dialect.send(peer, pair, sequence, nonce, &self.payload, link.out());
-            said = true;
-        }
-        if said {
-            self.touch(sender);
-        }
-    }
-
     fn tick(&mut self, now_ns: u64) -> Result<()> {
         self.next_tick_ns = now_ns + TICK_NS;
         let talking = 2 * self.plan.pairs;
@@ -416,20 +379,27 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
     }
 
     fn flush(&mut self) -> Result<()> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            let Some(Member { link, .. }) = &mut self.members[index] else { continue };
-            link.queued = false;
-            let flushed = link.flush(&self.poller, index);
-            if index >= 2 * self.plan.pairs {
-                link.slim();
+        let mut next = 0;
+        while next < self.dirty.len() {
+            let index = self.dirty[next];
+            next += 1;
+            if let Some(Member { link, .. }) = &mut self.members[index] {
+                link.queued = false;
             }
-            if let Err(error) = flushed {
-                self.broke(index, error.into())?;
-            }
+            self.flush_link(index)?;
+            self.send_due()?;
         }
-        self.dirty = dirty;
+        self.dirty.clear();
         Ok(())
+    }
+
+    fn flush_link(&mut self, index: usize) -> Result<()> {
+        let Some(Member { link, .. }) = &mut self.members[index] else { return Ok(()) };
+        let flushed = link.flush(&self.poller, index);
+        if index >= 2 * self.plan.pairs {
+            link.slim();
+        }
+        flushed.or_else(|error| self.broke(index, error.into()))
     }
 
     /// Connection `index` is gone. Before the phases that ends the run; in them it is counted.
