@@ -2,8 +2,8 @@
 //! when it is told to.
 
 use starling_client::{Change, Entry, EntryState, MemoryStore, Saved, Store, StoreError};
-use starling_codec::{DeviceId, Nonce, Place, SendNo, UserId, wire};
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+use starling_codec::{DeviceId, Epoch, Nonce, Place, SendNo, UserId, wire};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, slice};
 
 /// A profile. Its clones are one profile.
 #[derive(Clone, Default)]
@@ -18,6 +18,8 @@ struct Inner {
     numbers: BTreeMap<Nonce, SendNo>,
     /// A fresh token came for a device that had one.
     refreshed: bool,
+    /// What it was told to remove and still had: the place that it was told.
+    kept: Option<Place>,
 }
 
 impl Profile {
@@ -46,6 +48,12 @@ impl Profile {
         std::mem::take(&mut self.0.borrow_mut().refreshed)
     }
 
+    /// Events above which place were to be removed and were not, if that happened since this was
+    /// called last. At the end nothing may be left of it: what comes anew stands in the same places.
+    pub fn take_kept(&self) -> Option<Place> {
+        self.0.borrow_mut().kept.take()
+    }
+
     /// Messages that got a number, or another one, since this was called last.
     pub fn take_written(&self) -> Vec<Entry> {
         std::mem::take(&mut self.0.borrow_mut().written)
@@ -67,14 +75,24 @@ impl Store for Profile {
                 let known = inner.store.saved().identity.as_ref();
                 inner.refreshed |= known.is_some_and(|known| known.token != new.token);
             }
-            let Change::Outbox(entry) = change else { continue };
-            if entry.state == EntryState::Unanswered
+            if let Change::Outbox(entry) = change
+                && entry.state == EntryState::Unanswered
                 && inner.numbers.insert(entry.nonce, entry.send_no) != Some(entry.send_no)
             {
                 inner.written.push(entry.clone());
             }
+            inner.store.commit(slice::from_ref(change))?;
+            let removed_above = match change {
+                Change::Rewind(place) => *place,
+                Change::Reset => Place::START,
+                _ => continue,
+            };
+            let place_of = |event: &wire::Event| Place::new(event.seq, Epoch(event.epoch));
+            if inner.store.events().values().any(|event| place_of(event) > removed_above) {
+                inner.kept = Some(removed_above);
+            }
         }
-        inner.store.commit(changes)
+        Ok(())
     }
 
     fn own_above(

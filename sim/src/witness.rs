@@ -85,6 +85,13 @@ impl Witness {
         }
     }
 
+    /// The store of a device kept events that it was to remove.
+    pub fn kept(&mut self, at: At, place: Place) {
+        let At { user, device } = at;
+        let words = format!("device {user}.{device} kept events that it removed, above {place:?}");
+        self.complaints.push(format!("{}: {words}", Property::Converge.name()));
+    }
+
     /// A message got a number, or another one.
     pub fn wrote(&mut self, stage: &mut Stage, at: At, entry: &Entry) {
         let conversation = match entry.message.to {

@@ -4,7 +4,11 @@
 //! 63 above the lowest without a final answer; a retryable refusal goes back to that number.
 //! Whether an entry arrived over a lost connection is read from WELCOME's window: if the number
 //! was never applied it is sent again; if it was, or is too old to tell, the entry is in doubt
-//! until the inbox is caught up to WELCOME's head, for then its own event has come or never will.
+//! until the inbox is caught up to WELCOME's head. If its own event has not come by then, it is
+//! sent again all the same: on a device that was restored from a backup the number may be that of
+//! another message, and then this one may have gone out with a later number over a connection whose
+//! sends the server had not decided yet. Its SEND_CONFLICT or SEND_STALE comes behind them; so what
+//! is not in the inbox up to the head of the WELCOME after that will never be.
 
 use super::{Event, Session, State};
 use crate::{
@@ -31,6 +35,8 @@ pub(super) struct Outbox {
     next_send_no: u64,
     /// Nothing is sent before this time: the server refused retryably.
     paused_until_ms: Option<u64>,
+    /// Some are contested, and nothing more is sent on this connection: what the server said.
+    contested: Option<Refusal>,
 }
 
 #[derive(Debug)]
@@ -44,10 +50,14 @@ struct Item {
 enum Phase {
     Waiting,
     InFlight,
-    /// Decided once the inbox is applied up to this seq.
+    /// The server says that the number is another message's, or too old to tell: the next WELCOME
+    /// tells how far to look for this one.
+    Contested,
+    /// Its event may come until the inbox is applied up to this seq.
     Doubt {
         until_seq: u64,
         standing: Standing,
+        contested: bool,
     },
 }
 
@@ -56,16 +66,17 @@ impl Item {
         Item { entry, phase: Phase::Waiting }
     }
 
-    /// Its number has no final answer.
+    /// It waits to be sent, or for its answer.
     fn is_open(&self) -> bool {
-        self.entry.state == EntryState::Unanswered && !matches!(self.phase, Phase::Doubt { .. })
+        self.entry.state == EntryState::Unanswered
+            && matches!(self.phase, Phase::Waiting | Phase::InFlight)
     }
 }
 
 impl Outbox {
     pub fn new(entries: Vec<Entry>, next_send_no: u64) -> Outbox {
         let items = entries.into_iter().map(|entry| (entry.send_no.0, Item::new(entry))).collect();
-        Outbox { items, next_send_no, paused_until_ms: None }
+        Outbox { items, next_send_no, paused_until_ms: None, contested: None }
     }
 
     /// Takes a message, with the next number.
@@ -121,8 +132,12 @@ impl Outbox {
 
     pub fn connection_lost(&mut self) {
         self.paused_until_ms = None;
+        self.contested = None;
         for item in self.items.values_mut() {
-            item.phase = Phase::Waiting;
+            item.phase = match item.phase {
+                Phase::Contested | Phase::Doubt { contested: true, .. } => Phase::Contested,
+                _ => Phase::Waiting,
+            };
         }
     }
 
@@ -130,9 +145,10 @@ impl Outbox {
     /// the view that the window was read from, or later.
     pub fn welcomed(&mut self, window: SendWindow, head_seq: u64) -> Option<Change> {
         for (send_no, item) in &mut self.items {
+            let contested = item.phase == Phase::Contested;
             item.phase = match window.standing(SendNo(*send_no)) {
                 Standing::New => Phase::Waiting,
-                standing => Phase::Doubt { until_seq: head_seq, standing },
+                standing => Phase::Doubt { until_seq: head_seq, standing, contested },
             };
         }
         // A device restored from an old backup counts on above what it used in between.
@@ -192,9 +208,7 @@ impl Outbox {
     /// The next entry to send, if one may be sent; it is in flight from then on.
     fn start_next(&mut self, max_in_flight: usize) -> Option<(u64, &Entry)> {
         let oldest = self.oldest();
-        let in_flight =
-            self.items.values().filter(|item| item.is_open() && item.phase == Phase::InFlight);
-        if in_flight.count() >= max_in_flight {
+        if self.contested.is_some() || self.in_flight() >= max_in_flight {
             return None;
         }
         let waiting = |item: &Item| item.is_open() && item.phase == Phase::Waiting;
@@ -226,11 +240,24 @@ impl Outbox {
         self.paused_until_ms = self.paused_until_ms.max(Some(until_ms));
     }
 
-    /// Takes one entry whose doubt is over: caught up, and its own event has not come.
+    /// Caught up, and the own events of some have not come: these ask the server once more.
+    fn ask_again(&mut self, caught_up_seq: u64) {
+        for item in self.items.values_mut() {
+            if let Phase::Doubt { until_seq, contested: false, .. } = item.phase
+                && until_seq <= caught_up_seq
+            {
+                item.phase = Phase::Waiting;
+            }
+        }
+    }
+
+    /// Takes one entry whose doubt is over: the server was asked, all that it had decided by then
+    /// is applied, and the entry's own event has not come.
     fn take_decided(&mut self, caught_up_seq: u64) -> Option<(Entry, Standing)> {
+        let early = is_planted(Fault::NumberedAnewTooEarly);
         let decided = self.items.iter().find_map(|(send_no, item)| match item.phase {
-            Phase::Doubt { until_seq, standing }
-                if (until_seq <= caught_up_seq || is_planted(Fault::NumberedAnewTooEarly))
+            Phase::Doubt { until_seq, standing, contested }
+                if (contested && until_seq <= caught_up_seq || early)
                     && item.entry.state == EntryState::Unanswered =>
             {
                 Some((*send_no, standing))
@@ -239,6 +266,16 @@ impl Outbox {
         });
         let (send_no, standing) = decided?;
         self.items.remove(&send_no).map(|item| (item.entry, standing))
+    }
+
+    /// Why the next WELCOME is wanted, once all that was sent is answered.
+    fn wants_welcome(&self) -> Option<Refusal> {
+        self.contested.filter(|_| self.in_flight() == 0)
+    }
+
+    fn in_flight(&self) -> usize {
+        let in_flight = |item: &&Item| item.is_open() && item.phase == Phase::InFlight;
+        self.items.values().filter(in_flight).count()
     }
 
     fn next_number(&mut self) -> SendNo {
@@ -257,6 +294,9 @@ impl<S: Store> Session<S> {
     pub(super) fn write_sends(&mut self, now_ms: u64) {
         let State::Live(live) = &self.state else { return };
         let max_in_flight = live.max_sends_in_flight;
+        if let Some(refusal) = self.outbox.wants_welcome() {
+            return self.reconnect(now_ms, Some(refusal));
+        }
         if self.outbox.paused_until_ms.is_some_and(|until| now_ms < until) {
             return;
         }
@@ -299,14 +339,16 @@ impl<S: Store> Session<S> {
     }
 
     pub(super) fn read_send_refused(&mut self, now_ms: u64, refused: wire::SendRefused) {
-        let open = self.outbox.items.get(&refused.send_no).filter(|item| item.is_open());
+        let open = self.outbox.items.get_mut(&refused.send_no).filter(|item| item.is_open());
         let Some(item) = open else { return };
         let (nonce, in_flight) = (item.entry.nonce, item.phase == Phase::InFlight);
         let refusal = Refusal::new(refused.code, refused.retry_after_ms);
         match refusal.code() {
-            // The next WELCOME tells whether it arrived: its window, and where to catch up to.
-            Some(ErrorCode::UnknownOutcome | ErrorCode::SendConflict | ErrorCode::SendStale) => {
-                self.reconnect(now_ms, Some(refusal));
+            // The window of the next WELCOME tells whether it arrived.
+            Some(ErrorCode::UnknownOutcome) => self.reconnect(now_ms, Some(refusal)),
+            Some(ErrorCode::SendConflict | ErrorCode::SendStale) => {
+                item.phase = Phase::Contested;
+                self.outbox.contested = Some(refusal);
             }
             _ if refusal.retryable() => {
                 // If it waits already, this is the echo of an earlier refusal.
@@ -330,6 +372,7 @@ impl<S: Store> Session<S> {
         if !self.is_live() {
             return;
         }
+        self.outbox.ask_again(self.cursor.seq);
         while let Some((mut entry, standing)) = self.outbox.take_decided(self.cursor.seq) {
             if standing == Standing::Stale {
                 entry.state = EntryState::Unsent(Unsent::Stale);

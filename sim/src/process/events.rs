@@ -19,6 +19,9 @@ impl Process {
         if self.profile.take_refreshed() {
             stage.coverage.reach(Branch::TokenRefreshed);
         }
+        if let Some(place) = self.profile.take_kept() {
+            witness.kept(at, place);
+        }
         let mut stopped = None;
         while let Some(event) = session.poll_event() {
             stage.tell(|| format!("{}.{}: {event:?}", at.user, at.device));
