@@ -18,8 +18,9 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/starling/target
 CARGO ?= cargo
 FUZZ_SECONDS ?= 20
-# How long fresh seeds are simulated.
+# How long fresh seeds are simulated, by hand and among the tests.
 SIM_SECONDS ?= 30
+TEST_SIM_SECONDS ?= 300
 SIM_STEPS ?= 10000
 
 # Crates that build and are tested without their default features, so without RocksDB.
@@ -43,7 +44,7 @@ test: prepare
 	$(CARGO) test --release --locked --no-default-features $(LEAN)
 	$(CARGO) test --release --locked --workspace
 	$(CARGO) test --release --locked --package starling-sim --features planted-faults --test planted
-	$(MAKE) --no-print-directory kept
+	$(MAKE) --no-print-directory simulate SIM_SECONDS=$(TEST_SIM_SECONDS)
 	$(MAKE) --no-print-directory models
 	$(MAKE) --no-print-directory counts
 
@@ -55,7 +56,8 @@ models: prepare
 kept: prepare
 	$(CARGO) run --release --locked --package starling-sim -- kept
 
-# Those, then seeds that nobody ran before. The log has the first seed.
+# Those, then seeds that nobody ran before. The log has the first seed, and of one that fails the
+# command that runs it again.
 simulate: kept
 	$(CARGO) run --release --locked --package starling-sim -- run --fresh --seeds 1000000 --steps $(SIM_STEPS) --seconds $(SIM_SECONDS)
 

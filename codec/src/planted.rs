@@ -15,6 +15,8 @@ pub enum Fault {
     AckFlatters,
     /// A rewind goes back to the start.
     RewindTooFar,
+    /// An event is passed over when it could be pushed; the client asks for it.
+    EventPassedOver,
     /// A repeated send is stored again.
     RepeatStored,
     /// A conversation's numbers skip one.
@@ -45,6 +47,7 @@ impl Fault {
         Fault::ReceiptRunsAhead,
         Fault::AckFlatters,
         Fault::RewindTooFar,
+        Fault::EventPassedOver,
         Fault::RepeatStored,
         Fault::ConversationSkips,
         Fault::ConversationStands,

@@ -19,6 +19,7 @@ use starling_codec::{
     Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId, append_event,
     append_header,
     limits::{MAX_CONTENT_BYTES, MIN_WINDOW_BYTES},
+    planted::{Fault, is_planted},
     wire::{self, Event},
 };
 use std::collections::VecDeque;
@@ -179,6 +180,12 @@ impl Engine {
         if !self.repeat_last_run(number) {
             let delivery = &mut self.outlet.fresh[fresh as usize];
             let events = std::mem::take(&mut delivery.events);
+            if is_planted(Fault::EventPassedOver)
+                && let Some(live) = self.slots.live_mut(number)
+                && events.last().is_some_and(|last| live.sent + 1 < last.seq)
+            {
+                live.sent += 1;
+            }
             self.write_events(number, &events);
             self.outlet.fresh[fresh as usize].events = events;
         }

@@ -107,8 +107,10 @@ impl Coverage {
         }
     }
 
-    /// What was never reached.
+    /// What was never reached, and could have been: of all servers only one with a defect passes
+    /// over an event, which tests/planted.rs has it do.
     pub fn gaps(&self) -> impl Iterator<Item = Branch> {
-        Branch::ALL.iter().copied().filter(|&branch| self.of(branch) == 0)
+        let could_be = |&branch: &Branch| branch != Branch::GapSynced;
+        Branch::ALL.iter().copied().filter(could_be).filter(|&branch| self.of(branch) == 0)
     }
 }
