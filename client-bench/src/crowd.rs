@@ -1,7 +1,7 @@
 //! Many connections that are opened and then mostly held: for storms and for idle crowds.
 
 use crate::{
-    clock::{Clock, NS_PER_MS},
+    clock::{Clock, NS_PER_MS, ns},
     dialect::{Dialect, Ear, Side},
     latency::Latencies,
     link::{Link, Received, Scratch},
@@ -15,15 +15,16 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 const OPENING_AT_ONCE: usize = 256;
 /// A server that moves nothing for so long has failed.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
-/// The longest wait while connections get ready, and while more are to be opened by rate.
+/// The longest wait while connections get ready.
 const STEP: Duration = Duration::from_millis(100);
+/// The wait while more are to be opened by rate, so that they come evenly.
 const PACE: Duration = Duration::from_millis(2);
 /// Links that may wait to be written to.
 const FLUSHED_AT_ONCE: usize = 1_024;
 /// Peers are ticked this often, or so much less often as they are many: to look at a million
 /// takes a while.
 const TICK_NS: u64 = 250 * NS_PER_MS;
-const TICK_NS_EACH: u64 = 1_000;
+const TICK_NS_EACH: u64 = 4_000;
 
 /// What one connection heard since its owner last looked.
 #[derive(Debug, Default)]
@@ -72,6 +73,8 @@ pub struct Crowd<D: Dialect> {
     next_tick_ns: u64,
     /// Connections opened a second at most.
     pub rate: Option<f64>,
+    /// How long what is due by that rate may be gathered and opened together.
+    pub gather: Duration,
     /// When those on their way to be ready began to connect.
     begun_ns: HashMap<usize, u64>,
     /// What a peer says unasked.
@@ -100,6 +103,7 @@ impl<D: Dialect> Crowd<D> {
             dirty: Vec::new(),
             next_tick_ns: 0,
             rate: None,
+            gather: PACE,
             begun_ns: HashMap::new(),
             said: Vec::new(),
             opening: Latencies::default(),
@@ -112,16 +116,18 @@ impl<D: Dialect> Crowd<D> {
     /// A connection is refused or closed, or none gets ready for long.
     pub fn grow_to(&mut self, count: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
         let (begun_ns, first) = (self.clock.now_ns(), self.members.len());
+        let gather_ns = ns(self.gather);
         let mut moved_ns = begun_ns;
         self.members.reserve_exact(count.saturating_sub(first));
         while self.ready < count {
-            let spent_s = (self.clock.now_ns() - begun_ns) as f64 / 1e9;
-            let due = self.rate.map_or(count, |rate| count.min(first + (rate * spent_s) as usize));
+            let spent_ns = (self.clock.now_ns() - begun_ns) / gather_ns * gather_ns;
+            let by_rate = |rate: f64| count.min(first + (rate * spent_ns as f64 / 1e9) as usize);
+            let due = self.rate.map_or(count, by_rate);
             while self.members.len() < due && self.members.len() - self.ready < OPENING_AT_ONCE {
                 self.open()?;
             }
             let before = self.ready;
-            self.turn(if due < count { PACE } else { STEP }, heard)?;
+            self.turn(if due < count { self.gather } else { STEP }, heard)?;
             let now = self.clock.now_ns();
             // Nobody on the way is a pause of ours.
             if self.ready > before || self.members.len() == self.ready {

@@ -30,6 +30,9 @@ const IN_FLIGHT: u64 = 60;
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
 /// Log-ins between two looks at how far they are, when they go as fast as they can.
 const BETWEEN_LOOKS: usize = 5_000;
+/// While a rate is searched, those due in this time log in together. One by one a log-in takes
+/// the server several times as much of a processor, and it is a crowd that is wanted.
+const GATHER: Duration = Duration::from_millis(100);
 /// The longest that nothing is looked at.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -84,6 +87,9 @@ impl Holder {
         dialect.history = history.map(HistoryFile::create).transpose()?;
         let mut crowd = Crowd::new(dialect, server, Sources::new(Vec::new(), before))?;
         let search = matches!(manner.pace, Pace::Search).then(Search::default);
+        if search.is_some() {
+            crowd.gather = GATHER;
+        }
         crowd.rate = match manner.pace {
             Pace::Rate(per_s) => Some(per_s),
             Pace::Search | Pace::Unbounded => search.as_ref().map(Search::per_s),
