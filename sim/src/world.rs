@@ -17,7 +17,7 @@ use crate::{
 use starling_codec::{Answer, Epoch, EpochTag, Place, Query, history::After, wire::Event};
 use starling_engine::Keyring;
 use starling_storage::{Backend, Family, MemoryBackend, Tier};
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 /// Once faults have ended, everything outstanding is answered within so much time.
 const CALM_BOUND_US: u64 = 60 * 60 * 1_000_000;
@@ -66,8 +66,7 @@ pub struct World {
 
 struct Backup {
     rows: MemoryBackend,
-    /// How many users and devices it knows.
-    accounts: usize,
+    accounts: Accounts,
 }
 
 impl Backup {
@@ -78,16 +77,23 @@ impl Backup {
     }
 }
 
+/// Whose every user and device is: names with their users, and the keys of devices.
+type Accounts = BTreeSet<(Family, Vec<u8>, Vec<u8>)>;
+
 /// Users and devices that a store knows, whether or not anybody has heard of them yet: who is told
 /// that her name is taken counts on the account as much as whoever was granted one.
-fn accounts_in(rows: &MemoryBackend) -> usize {
+fn accounts_in(rows: &MemoryBackend) -> Accounts {
     let view = rows.view();
-    let mut accounts = 0;
-    for family in [Family::User, Family::Device] {
+    let mut accounts = Accounts::new();
+    for family in [Family::Name, Family::Device] {
         let end = [0xff; 20];
-        let scanned = view.scan(Tier::All, family, &[], &end, &mut |key, _| {
-            // Of a device's rows that of part 0 is its record.
-            accounts += usize::from(family == Family::User || key.last() == Some(&0));
+        let scanned = view.scan(Tier::All, family, &[], &end, &mut |key, value| {
+            // Of a device's rows that of part 0 is its record, which changes with every login.
+            if family == Family::Name {
+                accounts.insert((family, key.to_vec(), value.to_vec()));
+            } else if key.last() == Some(&0) {
+                accounts.insert((family, key.to_vec(), Vec::new()));
+            }
             ControlFlow::Continue(())
         });
         // What is in memory is always read.
