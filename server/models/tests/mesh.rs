@@ -55,6 +55,13 @@ fn a_shard_that_lies_down_is_woken_by_one() {
     a_shard_is_woken(1);
 }
 
+/// The second may come while the first, who took it upon himself to ring, has not rung yet; or
+/// while the first finds awake whom he saw asleep.
+#[test]
+fn a_shard_that_lies_down_is_woken_by_two() {
+    a_shard_is_woken(2);
+}
+
 /// A lane with room for one: what found it full goes in once there is room, though its sender
 /// sleeps meanwhile.
 #[test]

@@ -37,7 +37,13 @@ impl Sleeper {
     /// sleeper. Of several, one is told so.
     pub fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
+        // Only the one that wakes it writes. With a swap, who finds it up by now would write that
+        // once more, and in what order with its lying down again only C++ knows, not loom.
+        self.sleeping.load(Ordering::Relaxed)
+            && self
+                .sleeping
+                .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
