@@ -150,7 +150,7 @@ pub struct Accepted {
 pub struct UserGrant {
     pub user: UserId,
     pub device: DeviceId,
-    /// Tokens of the device with a lower serial are revoked.
+    /// Which tokens of the device are good: see [`crate::serial`].
     pub serial: u32,
     pub created: bool,
 }

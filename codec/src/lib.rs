@@ -15,6 +15,7 @@ pub mod limits;
 mod place;
 pub mod planted;
 mod query;
+pub mod serial;
 mod window;
 
 /// The bodies of frames, generated from `proto/starling.proto`.

@@ -83,7 +83,7 @@ pub struct Credential {
 /// What a session starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Tokens with a lower serial are revoked.
+    /// Which tokens of the device are good: see [`crate::serial`].
     pub serial: u32,
     /// As stored; the device itself may know better.
     pub cursor: Place,

@@ -14,7 +14,8 @@ pub enum Hop {
     Send(DoorSend),
     /// Back to the door: refused for good.
     Refused { ticket: Ticket, send_no: SendNo, code: ErrorCode },
-    /// To the user's home: tokens of the device below `serial` are revoked, so its session ends.
+    /// To the user's home: tokens of the device but those of `serial` are revoked, so its session
+    /// ends.
     Revoke { origin: Origin, user: UserId, device: DeviceId, serial: u32 },
     /// Back to the origin of a `Revoke`: it is done.
     Revoked { key: u64 },

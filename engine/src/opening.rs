@@ -14,7 +14,7 @@ use starling_codec::{
         MAX_HISTORY_PAGE, MAX_REQUESTS_IN_FLIGHT, MAX_SEND_SPAN, MAX_TOKEN_BYTES, MIN_HEARTBEAT_S,
     },
     planted::{Fault, is_planted},
-    wire,
+    serial, wire,
 };
 
 /// A HELLO with a true token, on the shard of its user.
@@ -126,7 +126,7 @@ impl Engine {
                 return Err((code, wire::Close { retry_after_ms, ..close(code) }));
             }
         };
-        if identity.serial < state.serial {
+        if serial::is_revoked(identity.serial, state.serial) {
             return Err((ErrorCode::TokenRevoked, close(ErrorCode::TokenRevoked)));
         }
         self.take_over(now, identity, hello.connect_no).map_err(|winner_connect_no| {

@@ -4,6 +4,7 @@ use crate::{Engine, Now, connection::NONE, token::Identity};
 use starling_codec::{
     DeviceId, ErrorCode, Place, UserId,
     limits::{MAX_WINDOW_BYTES, MAX_WINDOW_EVENTS, MIN_WINDOW_BYTES, MIN_WINDOW_EVENTS},
+    serial::is_revoked,
     wire,
 };
 
@@ -198,11 +199,11 @@ impl Engine {
         }
     }
 
-    /// The tokens of a device below `serial` were revoked: its session ends.
+    /// The tokens of a device were revoked but those of `serial`: its session ends.
     pub(crate) fn revoke(&mut self, now: Now, user: UserId, device: DeviceId, serial: u32) {
         self.waiting.outdate_greetings(user);
         if let Some(number) = self.users.session_of(&self.slots, user, device)
-            && self.slots.live(number).is_some_and(|live| live.serial < serial)
+            && self.slots.live(number).is_some_and(|live| is_revoked(live.serial, serial))
         {
             self.close(now, number, ErrorCode::TokenRevoked);
         }

@@ -23,7 +23,7 @@ const _: () = assert!(TOKEN_BYTES <= MAX_TOKEN_BYTES);
 pub struct Identity {
     pub user: UserId,
     pub device: DeviceId,
-    /// Below the serial of the device's row it is revoked.
+    /// The device's row says whether it is still good: see [`starling_codec::serial`].
     pub serial: u32,
 }
 

@@ -2,7 +2,7 @@
 
 mod world;
 
-use starling_codec::{ErrorCode, Kind, UserId, append_frame, wire};
+use starling_codec::{EpochTag, ErrorCode, Kind, UserId, append_frame, serial::first_serial, wire};
 use world::{
     World,
     peer::{Peer, opening, talk},
@@ -159,6 +159,8 @@ fn every_fault_of_a_token_has_its_own_name() {
     let expired = world.keyring.sign(identity, world::START_MS / 1_000).to_vec();
     let revoked = world.token(ada, 1, 0);
     let nobody = world.token(ada, 9, 1);
+    // Who had her number before an older backup was restored.
+    let lost = world.token(ada, 1, first_serial(EpochTag(9)));
     for (token, code) in [
         (vec![1, 2, 3], ErrorCode::TokenMalformed),
         (unknown, ErrorCode::TokenUnknownKey),
@@ -166,6 +168,7 @@ fn every_fault_of_a_token_has_its_own_name() {
         (expired, ErrorCode::TokenExpired),
         (revoked, ErrorCode::TokenRevoked),
         (nobody, ErrorCode::TokenRevoked),
+        (lost, ErrorCode::TokenRevoked),
     ] {
         let link = world.connect();
         world.send(link, &Peer::new(token).hello());

@@ -5,8 +5,10 @@ mod common;
 use common::{Running, TIME_MS, on_each, refused};
 use starling_codec::{
     Answer, Command, Credential, DeviceId, ErrorCode, Outcome, Query, Recipients, UserDraft,
-    UserGrant, UserId,
+    UserGrant, UserId, serial::is_revoked,
 };
+use starling_storage::MemoryBackend;
+use std::sync::Arc;
 
 const ADA: UserId = UserId(1);
 
@@ -19,15 +21,20 @@ fn open_device(store: &mut Running, user: UserId, device: Option<u32>) -> Outcom
     })
 }
 
+/// The part of a serial that counts, from 1 on.
+fn count(serial: u32) -> u32 {
+    serial & 0xFF
+}
+
 fn granted(outcome: Outcome) -> (u32, u32) {
     match outcome {
-        Outcome::Granted(UserGrant { device, serial, .. }) => (device.0, serial),
+        Outcome::Granted(UserGrant { device, serial, .. }) => (device.0, count(serial)),
         other => panic!("{other:?}"),
     }
 }
 
 fn serial(store: &mut Running, device: u32) -> u32 {
-    store.fresh_device(ADA, device).serial
+    count(store.fresh_device(ADA, device).serial)
 }
 
 #[test]
@@ -91,6 +98,38 @@ fn devices_are_dense_and_taken_again_with_a_new_serial() {
         assert_eq!((serial(&mut store, 1), serial(&mut store, 2)), (1, 2));
         store.close();
     });
+}
+
+/// The numbers of users and devices that a backup does not know are given again.
+#[test]
+fn what_is_made_after_an_older_backup_was_restored_takes_no_token_of_what_was_lost() {
+    let backup = |backend: &MemoryBackend| backend.backup(backend.log_ends().1);
+    let empty = MemoryBackend::new();
+    let with_ada = backup(&empty);
+    let mut store = Running::on(Arc::new(with_ada.clone()));
+    let ada = store.users(&["ada"])[0];
+    store.close();
+    let with_phone = backup(&with_ada);
+    let device_of = |backend: MemoryBackend| {
+        let mut store = Running::on(Arc::new(backend));
+        let Outcome::Granted(grant) = open_device(&mut store, ADA, None) else { panic!() };
+        let ada = store.fresh_device(ADA, 1).serial;
+        store.close();
+        (grant, ada)
+    };
+    let (phone, unchanged) = device_of(with_phone);
+    assert!(!is_revoked(ada.serial, unchanged), "an opening revokes nothing");
+
+    let (laptop, unchanged) = device_of(backup(&with_ada));
+    assert_eq!((phone.user, phone.device), (laptop.user, laptop.device));
+    assert!(is_revoked(phone.serial, laptop.serial));
+    assert!(!is_revoked(ada.serial, unchanged));
+
+    let mut store = Running::on(Arc::new(empty));
+    let bob = store.users(&["bob"])[0];
+    assert_eq!((ada.user, ada.device), (bob.user, bob.device));
+    assert!(is_revoked(ada.serial, bob.serial));
+    store.close();
 }
 
 #[test]

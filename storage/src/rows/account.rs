@@ -34,7 +34,7 @@ impl UserRow {
 /// A device: what changes at a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRecord {
-    /// Tokens with a lower serial are revoked.
+    /// Which tokens are good: see [`starling_codec::serial`].
     pub serial: u32,
     pub platform: String,
     /// Unix milliseconds of the last login.

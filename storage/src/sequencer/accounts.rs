@@ -7,13 +7,13 @@ use crate::{
     rows::{DeviceRecord, UserRow},
 };
 use starling_codec::{
-    DeviceId, ErrorCode, Outcome, UserDraft, UserGrant, UserId, limits::MAX_DEVICES,
+    DeviceId, Epoch, EpochTag, ErrorCode, Outcome, UserDraft, UserGrant, UserId,
+    limits::MAX_DEVICES, serial::first_serial,
 };
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// The device that a user is made with.
 const FIRST_DEVICE: DeviceId = DeviceId(1);
-const FIRST_SERIAL: u32 = 1;
 
 /// Accounts change seldom, so nothing is remembered of them but what the batch being built has
 /// written: later commands of the batch must see it.
@@ -21,14 +21,18 @@ const FIRST_SERIAL: u32 = 1;
 pub struct Accounts {
     /// The highest user that was given.
     last_user: u32,
+    /// What devices begin with that are made in this opening.
+    first_serial: u32,
     fresh: BTreeMap<(Family, Vec<u8>), Vec<u8>>,
 }
 
 impl Accounts {
-    pub fn new(reads: Reads<'_>) -> Result<Accounts, ReadError> {
+    pub fn new(epoch: Epoch, reads: Reads<'_>) -> Result<Accounts, ReadError> {
         let last_user = reads.get(Family::Meta, &MetaKey::LastUser.bytes(), decode_user)?;
         let last_user = last_user.map_or(0, |user| user.0);
-        Ok(Accounts { last_user, fresh: BTreeMap::new() })
+        let tag = reads.get(Family::Meta, &MetaKey::Epoch(epoch).bytes(), decode_tag)?;
+        let tag = tag.ok_or_else(|| ReadError::Corrupt("an epoch without its row".to_owned()))?;
+        Ok(Accounts { last_user, first_serial: first_serial(tag), fresh: BTreeMap::new() })
     }
 
     /// Moves what the batch changed to its rows.
@@ -70,9 +74,10 @@ impl Accounts {
         self.fresh.insert((Family::Name, name_key), number.clone());
         self.fresh.insert((Family::Meta, MetaKey::LastUser.bytes().to_vec()), number);
         self.put_user(user, &UserRow { name, password_hash, time_ms });
-        let record = DeviceRecord { serial: FIRST_SERIAL, platform, time_ms };
+        let serial = self.first_serial;
+        let record = DeviceRecord { serial, platform, time_ms };
         self.put_device(user, FIRST_DEVICE, &record);
-        UserGrant { user, device: FIRST_DEVICE, serial: FIRST_SERIAL, created: true }
+        UserGrant { user, device: FIRST_DEVICE, serial, created: true }
     }
 
     pub fn open_device(
@@ -96,7 +101,7 @@ impl Accounts {
             None if last.0 >= MAX_DEVICES => {
                 return Ok(Outcome::Refused(ErrorCode::DeviceLimit));
             }
-            None => (DeviceId(last.0 + 1), FIRST_SERIAL),
+            None => (DeviceId(last.0 + 1), self.first_serial),
         };
         self.put_device(user, device, &DeviceRecord { serial, platform, time_ms });
         Ok(Outcome::Granted(UserGrant { user, device, serial, created: known.is_none() }))
@@ -115,7 +120,7 @@ impl Accounts {
             return Ok(Outcome::Refused(ErrorCode::UnknownUser));
         };
         self.put_user(user, &UserRow { password_hash: Some(password_hash), ..row });
-        let mut serial = FIRST_SERIAL;
+        let mut serial = self.first_serial;
         for (device, mut record) in devices {
             record.serial += 1;
             if device == keep {
@@ -220,4 +225,9 @@ impl Accounts {
 /// A user's number as a name, or the last one given, is kept.
 pub fn decode_user(row: &[u8]) -> Option<UserId> {
     Some(UserId(u32::from_le_bytes(row.try_into().ok()?)))
+}
+
+/// The tag of an epoch, as its row has it.
+pub fn decode_tag(row: &[u8]) -> Option<EpochTag> {
+    Some(EpochTag(u64::from_le_bytes(row.try_into().ok()?)))
 }

@@ -115,7 +115,7 @@ impl Sequencer {
             users: Shelf::default(),
             conversations: Shelf::default(),
             hot_entries,
-            accounts: Accounts::new(reads)?,
+            accounts: Accounts::new(epoch, reads)?,
             reserved_ms,
             reserved_changed: false,
             held: FxHashMap::default(),
