@@ -100,6 +100,11 @@ impl Disk {
         self.rows.backup(self.rows.log_ends().1)
     }
 
+    /// What is in the database now.
+    pub fn rows(&self) -> &MemoryBackend {
+        &self.rows
+    }
+
     /// The database is replaced by a backup.
     pub fn restore(&mut self, backup: &MemoryBackend) {
         self.rows = backup.backup(backup.log_ends().1);

@@ -334,7 +334,7 @@ impl World {
     /// An older backup is put in the database's stead. Only one that knows all users and devices:
     /// who is given the number of somebody who was lost is another story.
     pub fn restore(&mut self) {
-        let accounts = accounts_in(&self.disk.backup());
+        let accounts = accounts_in(self.disk.rows());
         self.backups.retain(|backup| backup.accounts == accounts);
         let Some(index) = self.stage.random.index(self.backups.len()) else { return };
         self.end_server(After::Restore);

@@ -19,8 +19,9 @@ pub struct MemoryBackend {
 
 #[derive(Clone, Default)]
 struct State {
-    /// By family, by key: its versions, ascending.
-    rows: [BTreeMap<Arc<[u8]>, Versions>; FAMILIES.len()],
+    /// By family, by key: its versions, ascending. A backup shares a family until one of the two
+    /// changes it.
+    rows: [Arc<BTreeMap<Arc<[u8]>, Versions>>; FAMILIES.len()],
     /// Rises with every batch.
     written: u64,
     synced: u64,
@@ -57,10 +58,13 @@ impl Versions {
 
 impl State {
     fn lose_after(&mut self, last: u64) {
-        for family in &mut self.rows {
-            family.retain(|_, versions| versions.lose_after(last));
+        if self.written <= last {
+            return;
         }
-        self.written = self.written.min(last);
+        for family in &mut self.rows {
+            Arc::make_mut(family).retain(|_, versions| versions.lose_after(last));
+        }
+        self.written = last;
         self.synced = self.synced.min(last);
     }
 }
@@ -111,11 +115,12 @@ impl Backend for MemoryBackend {
         state.written += 1;
         for (family, key, value) in rows.iter() {
             let version = (state.written, value.into());
-            match state.rows[family as usize].get_mut(key) {
+            let rows = Arc::make_mut(&mut state.rows[family as usize]);
+            match rows.get_mut(key) {
                 Some(versions) => versions.add(version),
                 None => {
                     let versions = Versions { first: version, later: Vec::new() };
-                    state.rows[family as usize].insert(key.into(), versions);
+                    rows.insert(key.into(), versions);
                 }
             }
         }
