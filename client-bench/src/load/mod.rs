@@ -38,6 +38,9 @@ const DRAIN_NS: u64 = 5 * 1_000 * NS_PER_MS;
 /// Peers that talk are ticked this often, idle ones in so many parts.
 const TICK_NS: u64 = 100 * NS_PER_MS;
 const IDLE_PARTS: usize = 8;
+/// A sleep ends some tens of microseconds late, in a virtual machine more; so so long before a
+/// message is due nothing sleeps any more.
+const AWAKE_NS: u64 = 100_000;
 /// Links that may wait to be written to.
 const FLUSHED_AT_ONCE: usize = 1_024;
 
@@ -276,7 +279,7 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
         let mut wake_ns = until_ns.min(self.next_tick_ns);
         let next = self.schedule.map(|schedule| schedule.intended_ns(self.given));
         if let Some(next_ns) = next.filter(|next_ns| *next_ns < self.end_ns) {
-            wake_ns = wake_ns.min(next_ns);
+            wake_ns = wake_ns.min(next_ns.saturating_sub(AWAKE_NS));
         }
         wake_ns = wake_ns.min(self.comings.next_ns());
         // What is put off waits on the tick.

@@ -20,6 +20,8 @@ pub struct Fsync {
     pub syncs_per_s: f64,
     /// Write and fdatasync together.
     pub latency: Percentiles,
+    #[serde(skip)]
+    pub latencies: Latencies,
 }
 
 /// Writes `bytes` to a file in `directory` and syncs it, again and again for `measured`; between
@@ -58,5 +60,6 @@ pub fn measure(
     let seconds = clock.now_ns() as f64 / 1e9;
     drop(file);
     std::fs::remove_file(&path)?;
-    Ok(Fsync { bytes, syncs_per_s: syncs as f64 / seconds, latency: latencies.percentiles() })
+    let latency = latencies.percentiles();
+    Ok(Fsync { bytes, syncs_per_s: syncs as f64 / seconds, latency, latencies })
 }

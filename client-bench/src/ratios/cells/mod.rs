@@ -1,5 +1,6 @@
 //! How each goal is measured once.
 
+mod latency;
 mod slow_readers;
 
 use super::{
@@ -13,13 +14,12 @@ use crate::{
     load::{Measured, Outcome, Phase, Plan, Unwatched, Watcher},
     machine,
     operator::{Counters, Operator},
-    pair,
-    report::{self, line},
+    pair, report,
     schedule::Drive,
     storm, sync,
     users::Users,
     yardstick::{
-        frozen, fsync, idle,
+        frozen, idle,
         redis::RedisServer,
         relay::RelayServer,
         rocks::{self, Rows},
@@ -40,11 +40,6 @@ const FEW: usize = 1_000;
 const CROWD: usize = 15_000;
 /// Connections of a wave of logins.
 const WAVE: usize = 5_000;
-/// Shares of the capacity at which latency is measured.
-const EASY: f64 = 0.1;
-const HALF: f64 = 0.5;
-/// A latency that the load tool itself spoilt is measured again, so often at most.
-const TRIES: usize = 3;
 /// How often an idle device says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// Bare sockets are quiet at once.
@@ -88,11 +83,11 @@ impl Bench {
     }
 
     fn plan(&self, crew: Crew) -> Plan {
-        self.driven(crew.pairs, Drive::Window(crew.window))
+        self.driven(crew.pairs, Drive::Window(crew.window), self.measured)
     }
 
-    fn driven(&self, pairs: usize, drive: Drive) -> Plan {
-        Plan::steady(pairs, drive, PAYLOAD_BYTES, WARMUP, self.measured)
+    fn driven(&self, pairs: usize, drive: Drive, measured: Duration) -> Plan {
+        Plan::steady(pairs, drive, PAYLOAD_BYTES, WARMUP, measured)
     }
 
     fn phase(&self, name: &str, drive: Drive) -> Phase {
@@ -210,39 +205,10 @@ impl Bench {
         Ok(report.outcome.messages_per_s / rocks.messages_per_s)
     }
 
-    /// Acknowledgement at a tenth of the capacity against a bare sync, 50th percentile and 99th;
-    /// the 99.9th of delivery at half of it, in milliseconds.
-    fn latency(&self, data: &Path) -> Result<Vec<f64>> {
-        let server = self.start(data)?;
-        let capacity = self.pairs(&server, self.plan(BUSY), Class::Durable)?.outcome;
-        let at = |share: f64| {
-            let drive = Drive::Rate(share * capacity.messages_per_s);
-            for _ in 0..TRIES {
-                let run = self.pairs(&server, self.driven(BUSY.pairs, drive), Class::Durable)?;
-                say(&format!(
-                    "{:.0} messages/s: acknowledged {}; delivered {}",
-                    run.outcome.messages_per_s,
-                    line(&run.outcome.acknowledgement),
-                    line(&run.outcome.delivery)
-                ));
-                let Some(saturated) = run.outcome.saturated else { return Ok(run) };
-                say(&format!("generator saturated: result invalid ({saturated:?})"));
-            }
-            anyhow::bail!("the generator was saturated {TRIES} times")
-        };
-        let easy = at(EASY)?;
-        let bytes = easy.bytes_per_sync() as usize;
-        let bare = fsync::measure(bytes, self.measured, Duration::ZERO, &self.directory)?.latency;
-        say(&format!("{bytes} B synced: {}", line(&bare)));
-        let half = at(HALF)?.outcome.delivery;
-        let own = easy.outcome.acknowledgement;
-        Ok(vec![own.p50_us / bare.p50_us, own.p99_us / bare.p99_us, half.p999_us / 1e3])
-    }
-
     /// Events a second, against RocksDB alone on the same core.
     fn catch_up(&self, data: &Path) -> Result<f64> {
         let server = self.start(data)?;
-        let plan = self.driven(READERS, Drive::Window(BUSY.window));
+        let plan = self.driven(READERS, Drive::Window(BUSY.window), self.measured);
         self.pairs(&server, plan, Class::Buffered)?;
         let users = Users::open(server.target().users.as_deref())?.list.users;
         // From tables, and from nothing in the cache: so both read.

@@ -5,23 +5,29 @@ use crate::{
     dialect::{Class, WINDOW_EVENTS},
     hold,
     latency::Latencies,
-    load::{Phase, Plan, Receivers, Watcher},
+    load::{Phase, Plan, Progress, Receivers, Watcher},
     operator::Operator,
     report::line,
     schedule::Drive,
     sockets::SendQueues,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// Pairs, messages a second over all of them, and the share that does not read.
 const BESIDE: usize = 200;
 const BESIDE_RATE: f64 = 10_000.0;
 const SLOW_SHARE: f64 = 0.01;
-/// Pairs whose receivers all stop reading, to see what each costs.
-const STUCK: usize = 100;
-/// How many windows are written to each of them: one that is not full says little.
-const WINDOWS: f64 = 1.5;
+/// How often the two are measured in turns: in each the disk is slow for a moment, or not at all,
+/// and one moment decides a 99.9th percentile of some seconds.
+const TURNS: usize = 4;
+/// Pairs whose receivers all stop reading, to see what each costs. Some MiB come and go with a
+/// server, whoever is connected, so they are many.
+const STUCK: usize = 400;
+/// How many windows are written to each of them: one that is not full says little; and how many
+/// messages a second, in no hurry: a server that is overrun would be measured doing something else.
+const WINDOWS: f64 = 1.1;
+const FILL_RATE: f64 = 25_000.0;
 /// A rest in which the server gives back what it does not need: it does so after 10 s.
 const REST: Duration = Duration::from_secs(15);
 
@@ -37,9 +43,9 @@ impl Bench {
             ..self.phase("some do not", drive)
         };
         let settle = Phase::new("settle", WARMUP, drive).unmeasured();
-        let phases =
-            vec![settle.clone(), all.clone(), some.clone(), settle.clone(), all, some, settle];
-        let plan = Plan { phases, ..self.driven(BESIDE, drive) };
+        let turn = [settle.clone(), all, settle, some];
+        let phases = vec![turn; TURNS].concat();
+        let plan = Plan { phases, ..self.driven(BESIDE, drive, self.measured) };
         let run = self.pairs(&server, plan, Class::Durable)?;
         let p999 = |receivers: Receivers| {
             let mut delivery = Latencies::default();
@@ -79,13 +85,11 @@ impl Bench {
     fn at_rest(&self, data: &Path, receivers: Receivers) -> Result<(hold::Point, SendQueues)> {
         std::fs::create_dir_all(data)?;
         let server = self.start(&data.join("data"))?;
-        let messages = STUCK as f64 * WINDOWS * f64::from(WINDOW_EVENTS);
-        // In no hurry: a server that is overrun would be measured doing something else.
-        let lasts = 3 * self.measured;
-        let drive = Drive::Rate(messages / lasts.as_secs_f64());
+        let messages = (STUCK as f64 * WINDOWS * f64::from(WINDOW_EVENTS)) as u64;
+        let lasts = Duration::from_secs_f64(messages as f64 / FILL_RATE);
         let apart = |phase: Phase| Phase { receivers, share: 1.0, ..phase };
         let phases = vec![
-            apart(Phase::new("nobody reads", lasts, drive)),
+            apart(Phase::new("nobody reads", lasts, Drive::Rate(FILL_RATE))),
             apart(Phase::new("rest", REST, Drive::Rest)),
         ];
         let target = server.target();
@@ -93,26 +97,35 @@ impl Bench {
             operator: Operator::connect(target.server, &target.operator_key)?,
             pid: target.server_pid,
             server: target.server,
+            sent: 0,
             last: None,
         };
-        let plan = Plan { phases, ..self.driven(STUCK, Drive::Rest) };
+        let plan = Plan { phases, ..self.driven(STUCK, Drive::Rest, self.measured) };
         self.watched(&server, plan, Class::Buffered, &mut watcher)?;
-        watcher.last.context("interrupted")
+        let (point, queues, sent) = watcher.last.context("interrupted")?;
+        ensure!(sent >= messages, "{sent} of {messages} messages had gone out");
+        Ok((point, queues))
     }
 }
 
-/// Looks at memory at the end of each phase, and keeps what it saw last.
+/// Looks at memory at the end of each phase, and keeps what it saw last, with the messages sent.
 struct Rests {
     operator: Operator,
     pid: Option<u32>,
     server: SocketAddr,
-    last: Option<(hold::Point, SendQueues)>,
+    sent: u64,
+    last: Option<(hold::Point, SendQueues, u64)>,
 }
 
 impl Watcher for Rests {
+    fn progress(&mut self, progress: &Progress) -> Result<()> {
+        self.sent = progress.sent;
+        Ok(())
+    }
+
     fn phase_ended(&mut self, _index: usize) -> Result<()> {
         let point = hold::Point::now(&mut self.operator, self.pid, 2 * STUCK)?;
-        self.last = Some((point, SendQueues::of(self.server)?));
+        self.last = Some((point, SendQueues::of(self.server)?, self.sent));
         Ok(())
     }
 }
