@@ -10,6 +10,7 @@ use crate::{
     rows::{DeviceRecord, MessageRow, Reference, UserRow, WindowRow, decode_cursor},
     sequencer::decode_user,
 };
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use starling_codec::{
     Answer, ConversationId, Credential, DeviceId, DeviceState, Epoch, EpochTag, HistoryRequest,
@@ -223,12 +224,14 @@ fn append_events(
         }
         events.push(wire::Event { seq, epoch: epoch.0, prev: 0, kind });
     }
+    let mut contents = Contents::default();
     for (conversation, mut bodies) in bodies {
         // An inbox has the messages of a conversation in their order.
         let (Some(first), Some(last)) = (bodies.first(), bodies.last()) else { continue };
         messages(reads, conversation, first.seq - 1, last.seq, |seq, row| {
             // Those between that are none of this inbox are passed over.
             if let Some(body) = bodies.pop_if(|body| body.seq == seq) {
+                contents.take(body.event, row.content);
                 let message = row.to_wire(conversation, seq, body.nonce);
                 events[body.event].kind = Some(Kind::Message(message));
             }
@@ -237,6 +240,11 @@ fn append_events(
             return Err(hole("conversation", conversation.0, missing.seq - 1, missing.seq));
         }
     }
+    contents.give(|event, content| {
+        if let Some(Kind::Message(message)) = &mut events[event].kind {
+            message.content = content;
+        }
+    });
     Ok(())
 }
 
@@ -248,6 +256,32 @@ struct Body {
     /// Place of the event among those that were read.
     event: usize,
     nonce: u64,
+}
+
+/// What was read of many messages, in one piece of memory: it is made by one thread and given back
+/// by another, which costs an allocator the most.
+#[derive(Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    /// Whose each is, and where it ends; it begins where that before it ends.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Contents {
+    fn take(&mut self, owner: usize, content: &[u8]) {
+        self.bytes.extend_from_slice(content);
+        self.ends.push((owner, self.bytes.len()));
+    }
+
+    /// Gives each owner what is its own.
+    fn give(self, mut each: impl FnMut(usize, Bytes)) {
+        let bytes = Bytes::from(self.bytes);
+        let mut begin = 0;
+        for (owner, end) in self.ends {
+            each(owner, bytes.slice(begin..end));
+            begin = end;
+        }
+    }
 }
 
 /// The references of (after, to], ascending, with the epoch of each. There is one for every seq.
@@ -306,11 +340,14 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
             (seq, to, to < last)
         }
     };
-    let mut found = Vec::new();
+    let mut found: Vec<wire::Message> = Vec::new();
     if after < to {
+        let mut contents = Contents::default();
         messages(reads, conversation, after, to, |seq, row| {
+            contents.take(found.len(), row.content);
             found.push(row.to_wire(conversation, seq, 0));
         })?;
+        contents.give(|message, content| found[message].content = content);
         found.reverse();
     }
     Ok(Page { conversation, messages: found, more, head: logs::inbox_head(reads, user)? })

@@ -62,7 +62,8 @@ impl<'a> MessageRow<'a> {
         Some(MessageRow { sender, device, send_no, id, class, content: bytes.0 })
     }
 
-    /// The message as clients get it; the nonce is for the sender's own inbox alone.
+    /// The message as clients get it, but for the content, which is the caller's to add; the nonce
+    /// is for the sender's own inbox alone.
     pub fn to_wire(self, conversation: ConversationId, seq: u64, nonce: u64) -> wire::Message {
         wire::Message {
             conversation: conversation.0,
@@ -73,7 +74,7 @@ impl<'a> MessageRow<'a> {
             send_no: self.send_no.0,
             class: self.class as i32,
             time_ms: self.id.time_ms(),
-            content: bytes::Bytes::copy_from_slice(self.content),
+            content: bytes::Bytes::new(),
             nonce,
         }
     }
