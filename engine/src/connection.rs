@@ -7,6 +7,11 @@ use std::collections::VecDeque;
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// What a buffer that is empty keeps of its room.
+const KEPT_BYTES: usize = 4 * 1024;
+/// One with more room gives it back as soon as it is written, though its connection goes on.
+const LARGE_BYTES: usize = 16 * 1024;
+
 /// A connection that sent more fruitless frames than this in a tick yields to the others.
 const YIELDS_ABOVE: u16 = 64;
 
@@ -169,6 +174,14 @@ impl Activity {
         if self.written == self.output.len() {
             self.output.clear();
             self.written = 0;
+            if self.output.capacity() > LARGE_BYTES {
+                self.output.shrink_to(KEPT_BYTES);
+            }
+        } else if self.output.capacity() > LARGE_BYTES {
+            // Who takes no more for now may not for long: no more room than what is left.
+            self.output.drain(..self.written);
+            self.written = 0;
+            self.output.shrink_to_fit();
         }
     }
 
@@ -181,7 +194,6 @@ impl Activity {
 
     /// Gives back what one busy moment made large.
     fn trim(&mut self) {
-        const KEPT_BYTES: usize = 4 * 1024;
         self.input.shrink_to(KEPT_BYTES);
         self.output.shrink_to(KEPT_BYTES);
         self.marks.shrink_to(KEPT_BYTES / size_of::<Mark>());
@@ -391,5 +403,17 @@ mod tests {
         assert_eq!(activity.output.len(), 4);
         activity.note_written(4);
         assert!(activity.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_unwritten_takes_no_more_room_than_it_needs() {
+        let mut activity = Activity::default();
+        activity.output().resize(40_000, 7);
+        activity.note_written(30_000);
+        assert_eq!(activity.unsent(), [7; 10_000]);
+        assert!(activity.output.capacity() < 11_000, "{}", activity.output.capacity());
+        activity.output().resize(40_000, 7);
+        activity.note_written(40_000);
+        assert!(activity.output.capacity() <= KEPT_BYTES, "{}", activity.output.capacity());
     }
 }

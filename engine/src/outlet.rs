@@ -24,6 +24,9 @@ use starling_codec::{
 };
 use std::collections::VecDeque;
 
+/// A connection that left more unsent than this gets no more events until it takes some: of those
+/// that do not read there may be many, and their events are in the store.
+const MAX_LEFT_BYTES: usize = 4 * 1024;
 /// A frame of events is ended when it is this large.
 const FRAME_BYTES: usize = 16 * 1024;
 /// No event is larger.
@@ -198,8 +201,12 @@ impl Engine {
         let (unsent, marks) = activity.map_or((0, usize::MAX), |activity| {
             (activity.unsent().len(), activity.mark_room(live.cursor_seq))
         });
-        // One event of any size fits an empty output.
-        let output = if unsent == 0 { MAX_EVENT_BYTES } else { MAX_UNSENT_BYTES };
+        let output = match unsent {
+            // One event of any size fits an empty output.
+            0 => MAX_EVENT_BYTES,
+            1..=MAX_LEFT_BYTES => MAX_UNSENT_BYTES,
+            _ => return None,
+        };
         let bytes = live.byte_room().min(output.saturating_sub(unsent));
         let events = live.event_room().min(marks).min(MAX_RUN_EVENTS);
         (bytes > 0 && events > 0).then_some((bytes, events))
