@@ -25,10 +25,14 @@ struct Arguments {
     json: bool,
 }
 
-/// Version, commit and version of the format.
-const VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("STARLING_COMMIT"), ", history 1)");
-const _: () = assert!(history::VERSION == 1);
+/// Version, commit, and the versions of protocol and format.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("STARLING_COMMIT"),
+    ", protocol 1, history 1)"
+);
+const _: () = assert!(starling_codec::PROTOCOL_VERSION == 1 && history::VERSION == 1);
 
 /// The verdict as `--json` prints it.
 #[derive(Serialize)]

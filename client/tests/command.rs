@@ -143,10 +143,35 @@ fn the_version_names_the_commit_and_the_protocol() {
 }
 
 #[test]
-fn an_operator_key_that_is_not_there_is_told() {
+fn an_operator_key_that_is_not_there_or_no_key_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.key");
-    let output = starling(folder.path(), &["stats", "--operator-key", missing.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(one_line(&output).contains("--operator-key FILE"));
+    let no_key = folder.path().join("novel.txt");
+    std::fs::write(&no_key, "It was a dark and stormy night. ".repeat(100)).unwrap();
+    for file in [missing, no_key] {
+        let output = starling(folder.path(), &["stats", "--operator-key", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(one_line(&output).contains("--operator-key FILE"));
+    }
+}
+
+/// Typed as it stands there, the next command is one of the same device.
+#[test]
+fn the_next_command_has_the_options_of_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("ada's profile");
+    let output = starling(
+        folder.path(),
+        &["--server", &nobody(), "listen", "--profile", profile.to_str().unwrap()],
+    );
+    let line = one_line(&output);
+    let (_, typed) = line.split_once('`').unwrap();
+    let (typed, _) = typed.split_once(" login NAME`").unwrap();
+    // A shell reads it as it was meant.
+    let words = Command::new("sh").args(["-c", &format!("printf '%s\\n' {typed}")]).output();
+    let words = String::from_utf8(words.unwrap().stdout).unwrap();
+    let words: Vec<&str> = words.lines().collect();
+    let [starling, server, _, option, folder] = words[..] else { panic!("{words:?}") };
+    assert_eq!((starling, server, option), ("starling", "--server", "--profile"));
+    assert_eq!(folder, profile.to_str().unwrap());
 }

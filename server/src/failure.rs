@@ -27,6 +27,8 @@ pub enum Failure {
          DIR", path.display()
     )]
     DataLocked { path: PathBuf },
+    #[error("{} is no folder: choose another with --data DIR", path.display())]
+    DataNoFolder { path: PathBuf },
     #[error("the data folder {} cannot be used: {error}; see its file system", path.display())]
     Data { path: PathBuf, error: io::Error },
     #[error("{} cannot be used: {what}", path.display())]

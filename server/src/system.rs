@@ -112,6 +112,9 @@ pub fn take_data_dir(path: &Path) -> Result<File, Failure> {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Failure::DataRights { path: path.to_owned(), error }
         }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Failure::DataNoFolder { path: path.to_owned() }
+        }
         _ => Failure::Data { path: path.to_owned(), error },
     };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
@@ -166,6 +169,8 @@ mod tests {
         take_data_dir(&path).unwrap();
         let file = parent.path().join("file");
         File::create(&file).unwrap();
-        assert!(matches!(take_data_dir(&file), Err(Failure::Data { .. })));
+        for no_folder in [file.clone(), file.join("data")] {
+            assert!(matches!(take_data_dir(&no_folder), Err(Failure::DataNoFolder { .. })));
+        }
     }
 }

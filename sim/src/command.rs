@@ -18,10 +18,15 @@ const SHRINK_RUNS: u32 = 60;
 /// Every case that ever failed.
 const KEPT: &str = include_str!("../kept-seeds.txt");
 
+/// Version, commit and protocol version.
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("STARLING_COMMIT"), ", protocol 1)");
+const _: () = assert!(starling_codec::PROTOCOL_VERSION == 1);
+
 /// Simulates a server, its clients and everything that may go wrong, and checks that no message is
 /// lost or doubled.
 #[derive(Debug, Parser)]
-#[command(name = "starling-sim", version)]
+#[command(name = "starling-sim", version = VERSION)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

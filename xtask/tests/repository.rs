@@ -34,6 +34,15 @@ fn the_architecture_map_leads_somewhere() {
     assert_none(&lost);
 }
 
+#[test]
+fn every_command_names_version_commit_and_protocol() {
+    for command in manual::commands() {
+        let version = command.render_version();
+        let known = format!("{} {} (commit ", command.get_name(), env!("CARGO_PKG_VERSION"));
+        assert!(version.starts_with(&known) && version.contains(", protocol 1"), "{version}");
+    }
+}
+
 /// The options that help shows.
 fn shown(command: &clap::Command) -> impl Iterator<Item = &str> {
     let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());

@@ -3,6 +3,7 @@
 use super::{
     failure::Failure,
     json::Line,
+    next,
     profile::{Context, Profile},
     terminal::Terminal,
 };
@@ -59,7 +60,8 @@ pub(super) async fn logout(context: &Context, terminal: &mut Terminal) -> Result
     online.client.logout().await.map_err(|error| Failure::request(error, &name))?;
     online.client.close().await;
     let line = Line::Done { action: "logout" };
-    terminal.print(&line, |_| format!("{name} is logged out here. Next: starling login {name}"))?;
+    let login = next::command(format_args!("login {name}"));
+    terminal.print(&line, |_| format!("{name} is logged out here. Next: {login}"))?;
     terminal.flush()
 }
 
@@ -75,8 +77,9 @@ pub(super) async fn passwd(context: &Context, terminal: &mut Terminal) -> Result
         Failure::Refused { refusal, .. }
             if refusal.code() == Some(crate::codec::ErrorCode::WrongPassword) =>
         {
-            let line = "that is not your password: type `starling passwd` to try again";
-            Failure::Refused { refusal, line: line.to_owned() }
+            let passwd = next::command("passwd");
+            let line = format!("that is not your password: type `{passwd}` to try again");
+            Failure::Refused { refusal, line }
         }
         failure => failure,
     })?;
@@ -93,9 +96,10 @@ fn logged_in(profile: &Profile) -> Option<Identity> {
 
 fn taken(known: &Identity) -> Failure {
     Failure::Usage(format!(
-        "this profile is logged in as {}: type `starling logout` first, or name another folder \
-         with --profile DIR",
-        known.name
+        "this profile is logged in as {}: type `{}` first, or name another folder with --profile \
+         DIR",
+        known.name,
+        next::command("logout")
     ))
 }
 
@@ -104,7 +108,7 @@ fn greet(profile: &Profile, terminal: &mut Terminal, identity: &Identity) -> Res
     let line = Line::account(identity);
     terminal.print(&line, |_| {
         let (name, device) = (&identity.name, identity.device);
-        format!("{name} is logged in (device {device}). Next: starling chat NAME")
+        format!("{name} is logged in (device {device}). Next: {}", next::command("chat NAME"))
     })?;
     terminal.flush()
 }

@@ -1,10 +1,12 @@
 //! What went wrong, in one line that ends with what to type next.
 
+use super::next;
 use crate::{
     CallError, ConnectError, OpenError, QueueError, Refusal, RequestError, SendError, StopReason,
     StoreError,
     codec::{Blame, ErrorCode},
 };
+use std::borrow::Cow;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -39,18 +41,20 @@ impl Failure {
         }
     }
 
-    pub fn line(&self) -> &str {
+    pub fn line(&self) -> Cow<'_, str> {
         match self {
             Failure::Refused { line, .. }
             | Failure::Usage(line)
             | Failure::NoConnection(line)
             | Failure::ProfileInUse(line)
-            | Failure::Profile(line) => line,
-            Failure::NotLoggedIn => {
-                "not logged in: type `starling login NAME`, or `starling register NAME` for a new \
-                 account"
-            }
-            Failure::OutputClosed => "nobody reads the output",
+            | Failure::Profile(line) => line.into(),
+            Failure::NotLoggedIn => format!(
+                "not logged in: type `{}`, or `{}` for a new account",
+                next::command("login NAME"),
+                next::command("register NAME")
+            )
+            .into(),
+            Failure::OutputClosed => "nobody reads the output".into(),
         }
     }
 
@@ -72,34 +76,37 @@ impl Failure {
     /// What a refusal means to someone who asked for something about `name`.
     pub fn refused(refusal: Refusal, name: &str) -> Failure {
         let seconds = refusal.retry_after_ms.div_ceil(1_000).max(1);
+        let login = next::command(format_args!("login {name}"));
         let line = match refusal.code() {
             Some(ErrorCode::UnknownUser) => format!(
                 "nobody here is called {name}: check the spelling, or let them type `starling \
                  register {name}`"
             ),
             Some(ErrorCode::NameTaken) => format!(
-                "the name {name} is taken: if it is yours type `starling login {name}`, if not \
-                 `starling register` with another name"
+                "the name {name} is taken: if it is yours type `{login}`, if not `{}` with another \
+                 name",
+                next::command("register")
             ),
             Some(ErrorCode::NameInvalid) => format!(
-                "{name} cannot be a name: type `starling register NAME` with 3 to 32 letters, \
-                 digits, dots, dashes or underscores, a letter or digit first"
+                "{name} cannot be a name: type `{}` with 3 to 32 letters, digits, dots, dashes or \
+                 underscores, a letter or digit first",
+                next::command("register NAME")
             ),
             Some(ErrorCode::PasswordInvalid) => {
                 "a password has 8 to 256 bytes: type the command again with another".to_owned()
             }
             Some(ErrorCode::WrongPassword) => format!(
-                "wrong name or password: type `starling login {name}` to try again, or `starling \
-                 register {name}` for a new account"
+                "wrong name or password: type `{login}` to try again, or `{}` for a new account",
+                next::command(format_args!("register {name}"))
             ),
-            Some(ErrorCode::LoginSlowed) => format!(
-                "too many wrong passwords: wait {seconds} s, then type `starling login {name}`"
-            ),
+            Some(ErrorCode::LoginSlowed) => {
+                format!("too many wrong passwords: wait {seconds} s, then type `{login}`")
+            }
             Some(ErrorCode::WrongOperatorKey) => "the server does not know this operator key: \
                  name the one in its data directory with --operator-key FILE"
                 .to_owned(),
             Some(code) if code.blame() == Blame::Auth => {
-                format!("this device is no longer logged in ({code}): type `starling login {name}`")
+                format!("this device is no longer logged in ({code}): type `{login}`")
             }
             _ if refusal.retryable() => {
                 format!("{refusal}: wait {seconds} s, then type the command again")
@@ -172,12 +179,14 @@ impl Failure {
     pub fn send(error: SendError, name: &str) -> Failure {
         match error {
             SendError::Queue(QueueError::OutboxFull(count)) => Failure::Usage(format!(
-                "{count} messages wait for the server: type `starling listen` until they are sent"
+                "{count} messages wait for the server: type `{}` until they are sent",
+                next::command("listen")
             )),
             SendError::Queue(error) => Failure::Usage(error.to_string()),
             SendError::Refused(refusal) => Failure::refused(refusal, name),
             SendError::Unsent(_) => Failure::NoConnection(format!(
-                "the server lost the message: type `starling send {name} TEXT` again"
+                "the server lost the message: type `{}` again",
+                next::command(format_args!("send {name} TEXT"))
             )),
             SendError::Stopped => Failure::kept(),
         }
@@ -185,11 +194,11 @@ impl Failure {
 
     /// A message is in the outbox and its answer has not come.
     pub fn kept() -> Failure {
-        Failure::NoConnection(
+        Failure::NoConnection(format!(
             "the server has not acknowledged the message: it is kept, and goes out once with the \
-             next command, as `starling listen`"
-                .to_owned(),
-        )
+             next command, as `{}`",
+            next::command("listen")
+        ))
     }
 }
 

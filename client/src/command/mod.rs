@@ -9,12 +9,13 @@ mod failure;
 mod history;
 mod json;
 mod listen;
+mod next;
 mod profile;
 mod send;
 mod stats;
 mod terminal;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
 use failure::Failure;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use terminal::Terminal;
@@ -99,7 +100,13 @@ pub fn main() -> ExitCode {
 /// Runs the command with these arguments, its own name first, and gives its exit code: 0 done,
 /// 1 refused by the server, 2 wrong usage, 3 no connection.
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments = Arguments::parse_from(arguments);
+    let matches = command().get_matches_from(arguments);
+    let typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    next::remember(
+        typed("server").then_some(arguments.server.as_str()),
+        arguments.profile.as_deref().filter(|_| typed("profile")),
+    );
     let mut terminal = Terminal::new(arguments.json);
     match run(arguments, &mut terminal) {
         Ok(()) => 0,

@@ -115,7 +115,7 @@ impl Terminal {
     /// One line says why the command ends.
     pub fn fail(&mut self, failure: &Failure) {
         let (code, name, retryable) = failure.code();
-        let message = failure.line().to_owned();
+        let message = failure.line().into_owned();
         // With nobody to read it there is nobody to tell.
         let _ = match self.json {
             true => {
@@ -125,7 +125,7 @@ impl Terminal {
             false => self.flush(),
         };
         if !self.json {
-            eprintln!("starling: {}", visible(failure.line()));
+            eprintln!("starling: {}", visible(&failure.line()));
         }
     }
 }

@@ -19,14 +19,20 @@ use crate::session::opening;
 use bytes::Bytes;
 use starling_codec::{
     DeviceId, ErrorCode, Kind, UserId, append_frame,
-    limits::MAX_CREATE_USERS,
+    limits::{MAX_CREATE_USERS, MAX_OPENING_FRAME_BYTES},
     wire::{self, Counter},
 };
-use std::{io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 const PROGRAM: &str = concat!("starling-operator/", env!("CARGO_PKG_VERSION"));
 /// Requests under way at once: enough to keep a server busy, fewer than it allows.
 const PIPELINE: usize = 8;
+/// Most bytes of a file that holds a key; the opener that carries the key has room for them.
+const MAX_KEY_FILE_BYTES: u64 = MAX_OPENING_FRAME_BYTES as u64 / 2;
 
 /// A connection of the operator. The server closes one that is silent for long: connect again.
 pub struct Operator {
@@ -43,8 +49,16 @@ pub struct CreatedUser {
 }
 
 /// The key as its file holds it, without the white space around it.
+///
+/// # Errors
+/// The file cannot be read, or holds more than any key: the frame that carries one could not.
 pub fn read_key(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    Ok(std::fs::read_to_string(path)?.trim().as_bytes().to_vec())
+    let mut text = String::new();
+    File::open(path)?.take(MAX_KEY_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_KEY_FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long for a key"));
+    }
+    Ok(text.trim().as_bytes().to_vec())
 }
 
 impl Operator {
