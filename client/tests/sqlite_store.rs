@@ -89,6 +89,7 @@ proptest! {
         drop(disk);
         let mut disk = SqliteStore::open(folder.path()).unwrap();
         prop_assert_eq!(&disk.load().unwrap(), memory.saved());
+        prop_assert_eq!(disk.state_hash().unwrap(), memory.state_hash());
         for place in [Place::START, place_of(5, 1), place_of(0, 3)] {
             let own = disk.own_above(place, ME, DEVICE).unwrap();
             prop_assert_eq!(own, memory.own_above(place, ME, DEVICE).unwrap());

@@ -1,15 +1,15 @@
 //! `starling chat` at a terminal, against the real server: an evening of two people with three
-//! devices, on whom the server dies.
+//! devices, on whom the server dies. In the end what their devices hold goes to `starling-check`.
 
 mod common;
 mod support;
 
 use common::Server;
 use starling_client::codec::UserId;
-use std::{path::Path, process::Stdio, thread::JoinHandle, time::Duration};
+use std::{path::Path, process::Stdio, sync::Arc, thread::JoinHandle, time::Duration};
 use support::{
     PASSWORD,
-    command::{Person, be_starling, texts},
+    command::{Person, be_starling, check, texts},
     terminal::Seat,
 };
 
@@ -32,12 +32,11 @@ fn chat(person: &Person, with: &str) -> Seat {
 }
 
 /// Somebody writes sixty messages, one at a time.
-fn write_slowly(server: &Server, name: &'static str, to: UserId) -> JoinHandle<()> {
-    let address = server.address.to_string();
+fn write_slowly(person: &Arc<Person>, to: UserId) -> JoinHandle<()> {
+    let person = person.clone();
     std::thread::spawn(move || {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let identity = support::login(&address, name).await;
-            let (client, _events) = support::device(&address, &identity);
+            let (client, _events) = person.app();
             for number in 0..60 {
                 let text = std::iter::once(format!("incoming {number}."));
                 support::write(&client, to, text, |_| Default::default()).await;
@@ -51,11 +50,11 @@ fn write_slowly(server: &Server, name: &'static str, to: UserId) -> JoinHandle<(
 #[test]
 fn what_comes_in_does_not_tear_what_is_typed() {
     let server = Server::start(&["--shards", "2"]);
-    let alice = Person::registered(&server, "alice");
+    let alice = Arc::new(Person::registered(&server, "alice"));
     let bob = Person::registered(&server, "bob");
     let mut seat = chat(&bob, "alice");
 
-    let writing = write_slowly(&server, "alice", UserId(2));
+    let writing = write_slowly(&alice, UserId(2));
     // Key by key, as long as something comes in; a wide character and a correction among them.
     let typed = "half a sentence that a person is still typing, 你好, 👋 and a mistale";
     for key in typed.chars() {
@@ -82,6 +81,7 @@ fn what_comes_in_does_not_tear_what_is_typed() {
     seat.press(CTRL_D);
     assert_eq!(seat.end().code(), Some(0));
     assert_eq!(alice.texts("bob").last(), Some(&typed));
+    check(&[&alice, &bob]);
     server.end();
 }
 
@@ -90,10 +90,10 @@ fn what_comes_in_does_not_tear_what_is_typed() {
 #[test]
 fn many_lines_pasted_at_once_are_sent_while_others_come_in() {
     let server = Server::start(&["--shards", "2"]);
-    let alice = Person::registered(&server, "alice");
+    let alice = Arc::new(Person::registered(&server, "alice"));
     let bob = Person::registered(&server, "bob");
     let mut seat = chat(&bob, "alice");
-    let writing = write_slowly(&server, "alice", UserId(2));
+    let writing = write_slowly(&alice, UserId(2));
     let pasted: Vec<String> = (0..300).map(|number| format!("pasted {number}.")).collect();
     for lines in pasted.chunks(100) {
         seat.press(&(lines.join(ENTER) + ENTER));
@@ -117,6 +117,7 @@ fn many_lines_pasted_at_once_are_sent_while_others_come_in() {
     let kept = texts(&kept.lines);
     let of_bob: Vec<_> = kept.into_iter().filter(|text| text.starts_with("pasted")).collect();
     assert_eq!(of_bob, pasted);
+    check(&[&alice, &bob]);
     server.end();
 }
 
@@ -143,6 +144,8 @@ fn lines_are_ticked_when_they_are_safe_and_when_they_have_arrived() {
     seat.press(CTRL_C);
     assert_eq!(seat.end().code(), Some(0));
     assert_eq!(alice.texts("bob"), ["is anybody there?"]);
+    listener.end();
+    check(&[&alice, &bob]);
     server.end();
 }
 
@@ -245,5 +248,6 @@ fn two_people_chat_while_a_third_device_watches_and_a_killed_server_is_a_pause()
     for (person, with) in [(&alice, "bob"), (&bob, "alice"), (&bob_too, "alice")] {
         assert_eq!(person.texts(with), said);
     }
+    check(&[&alice, &bob, &bob_too]);
     server.end();
 }

@@ -1,16 +1,18 @@
-//! The command `starling` against the real server: what a first evening with Starling is.
+//! The command `starling` against the real server: what a first evening with Starling is. Where
+//! people write, what all their commands told goes to `starling-check` in the end.
 
 mod common;
 mod support;
 
 use common::Server;
 use starling_client::{
-    Change, Client, ClientSettings, Entry, EntryState, Outgoing, Peer, SqliteStore, Store,
+    Change, Entry, EntryState, Outgoing, Peer, SqliteStore, Store,
     codec::{Nonce, UserId},
 };
+use std::sync::Arc;
 use support::{
     PASSWORD,
-    command::{Ended, Person, be_starling, texts},
+    command::{Ended, Person, be_starling, check, texts},
 };
 
 /// Not a test of its own: the process in which the others run the command.
@@ -63,18 +65,17 @@ fn two_people_talk_a_third_device_sees_the_same_and_a_killed_server_is_a_pause()
     assert_eq!(texts(&last.lines), ["three", "four"]);
     let shown = alice.human(&["send", "bob", "five"]);
     assert_eq!((shown.code, shown.said.as_str()), (0, ""));
+    check(&[&alice, &bob, &bob_too]);
     server.end();
 }
 
 #[test]
 fn history_goes_on_over_many_pages() {
     let server = Server::start(&["--shards", "1"]);
-    let (alice, _bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = SqliteStore::open(alice.folder()).unwrap();
-        let started = Client::start(&alice.server, store, ClientSettings::default());
-        let (client, _) = started.unwrap();
+        let (client, _events) = alice.app();
         let texts = (0..450).map(|number| number.to_string());
         support::write(&client, UserId(2), texts, |_| Default::default()).await;
         client.close().await;
@@ -84,13 +85,14 @@ fn history_goes_on_over_many_pages() {
         let expected = (450 - limit.min(450)..450).map(|number| number.to_string());
         assert!(texts(&page.lines).into_iter().eq(expected), "{limit}");
     }
+    check(&[&alice, &bob]);
     server.end();
 }
 
 #[test]
 fn a_send_that_was_interrupted_goes_out_once_with_the_next_command() {
     let server = Server::start(&["--shards", "2"]);
-    let (alice, _bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
     // As a `send` leaves the profile that is killed before its first byte is out.
     let leave = |text: &str| {
         let mut store = SqliteStore::open(alice.folder()).unwrap();
@@ -106,15 +108,15 @@ fn a_send_that_was_interrupted_goes_out_once_with_the_next_command() {
     };
     leave("before the first byte");
     // And as one leaves it that is killed after the last, before the answer: as it was before.
-    let before = tempfile::tempdir().unwrap();
-    std::fs::copy(alice.folder().join("profile.db"), before.path().join("profile.db")).unwrap();
+    let before = alice.copied();
     assert_eq!(alice.texts("bob").len(), 1);
     assert_eq!(alice.texts("bob"), ["before the first byte"]);
 
-    let restored = Person { profile: before, server: alice.server.clone() };
+    let restored = alice.restored(before);
     assert_eq!(restored.texts("bob"), ["before the first byte"]);
     assert_eq!(restored.json(&["send", "bob", "after"]).code, 0);
     assert_eq!(restored.texts("bob"), ["before the first byte", "after"]);
+    check(&[&restored, &bob]);
     server.end();
 }
 
@@ -170,6 +172,7 @@ fn a_changed_password_logs_the_other_devices_out_and_a_logout_this_one() {
     // The same device comes back with what it held.
     assert_eq!(again(&alice, new), 0);
     assert_eq!(alice.texts("alice"), ["a note"]);
+    check(&[&alice, &alice_too]);
     server.end();
 }
 
@@ -177,8 +180,7 @@ fn a_changed_password_logs_the_other_devices_out_and_a_logout_this_one() {
 fn a_copy_of_a_profile_that_takes_over_stops_the_first() {
     let server = Server::start(&["--shards", "2"]);
     let alice = Person::registered(&server, "alice");
-    let copy = Person { profile: tempfile::tempdir().unwrap(), server: alice.server.clone() };
-    std::fs::copy(alice.folder().join("profile.db"), copy.folder().join("profile.db")).unwrap();
+    let copy = alice.copied();
     let mut first = copy.listen();
     first.wait_for("online");
     // Counts on above the copy: the first attempt may find the copy in its way.
@@ -194,12 +196,12 @@ fn a_copy_of_a_profile_that_takes_over_stops_the_first() {
 fn a_listener_killed_at_any_moment_goes_on_without_a_loss_or_a_repeat() {
     const MESSAGES: usize = 400;
     let server = Server::start(&["--shards", "2"]);
-    let (_alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
-    let address = server.address.to_string();
+    let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
+    let alice = Arc::new(alice);
+    let writer = alice.clone();
     let writing = std::thread::spawn(move || {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let alice = support::login(&address, "alice").await;
-            let (client, _events) = support::device(&address, &alice);
+            let (client, _events) = writer.app();
             for number in 0..MESSAGES {
                 let text = std::iter::once(number.to_string());
                 support::write(&client, UserId(2), text, |_| Default::default()).await;
@@ -237,6 +239,7 @@ fn a_listener_killed_at_any_moment_goes_on_without_a_loss_or_a_repeat() {
     let expected = (0..MESSAGES).map(|number| number.to_string());
     assert!(reader.texts.into_iter().eq(expected));
     writing.join().unwrap();
+    check(&[&alice, &bob]);
     server.end();
 }
 

@@ -1,9 +1,9 @@
 //! A store that forgets with its process: for tests, simulations and load.
 
-use super::{Change, Saved, Store, StoreError};
+use super::{Change, Saved, Store, StoreError, add_to};
 use starling_codec::{
     DeviceId, Epoch, Place, UserId,
-    history::{self, StateHash},
+    history::StateHash,
     planted::{Fault, is_planted},
     wire::{self, event::Kind},
 };
@@ -46,11 +46,7 @@ impl MemoryStore {
     /// The hash of what the device holds, as a history's last line of it has it.
     pub fn state_hash(&self) -> StateHash {
         let mut hash = StateHash::default();
-        for event in self.events.values() {
-            if let history::Fact::Event { place, kind, .. } = event.into() {
-                hash.add(place, &kind);
-            }
-        }
+        self.events.values().for_each(|event| add_to(&mut hash, event));
         hash
     }
 }

@@ -17,7 +17,11 @@ pub use memory::MemoryStore;
 pub use sqlite::{OpenError, SqliteStore};
 
 use crate::{Entry, Identity};
-use starling_codec::{DeviceId, Epoch, EpochTag, Nonce, Place, UserId, wire};
+use starling_codec::{
+    DeviceId, Epoch, EpochTag, Nonce, Place, UserId,
+    history::{Fact, StateHash},
+    wire,
+};
 
 /// Keeps what a device knows.
 ///
@@ -37,6 +41,13 @@ pub trait Store {
         user: UserId,
         device: DeviceId,
     ) -> Result<Vec<wire::Message>, StoreError>;
+}
+
+/// Adds an event to the hash of what a device holds, as a history's last line of it has it.
+fn add_to(hash: &mut StateHash, event: &wire::Event) {
+    if let Fact::Event { place, kind, .. } = event.into() {
+        hash.add(place, &kind);
+    }
 }
 
 /// One change of what is kept.

@@ -1,11 +1,12 @@
 //! A store in a folder: SQLite beside a lock, so that one process owns a profile.
 
-use super::{Change, Saved, Store, StoreError};
+use super::{Change, Saved, Store, StoreError, add_to};
 use crate::{Entry, EntryState, Identity, Outgoing, Peer, Receipt, Unsent};
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use starling_codec::{
     ConversationId, DeviceId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, UserId,
+    history::StateHash,
     wire::{self, Class, event::Kind},
 };
 use std::{
@@ -97,6 +98,17 @@ impl SqliteStore {
         }
         let kept = read_profile(&connection).map_err(broken)?.unwrap_or_default();
         Ok(SqliteStore { connection, kept, _lock: lock })
+    }
+
+    /// The hash of what the device holds, as a history's last line of it has it.
+    pub fn state_hash(&self) -> Result<StateHash, StoreError> {
+        let mut select = self.connection.prepare("SELECT body FROM event")?;
+        let mut hash = StateHash::default();
+        for body in select.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
+            let event = wire::Event::decode(&*body?).map_err(StoreError::new)?;
+            add_to(&mut hash, &event);
+        }
+        Ok(hash)
     }
 }
 

@@ -1,13 +1,24 @@
 //! People who use the command `starling`.
 
 use super::PASSWORD;
-use crate::common::{Server, history::Recording};
+use crate::common::{
+    Server,
+    history::{History, Recording},
+};
 use serde_json::Value;
+use starling_client::{
+    Client, ClientSettings, Events, SqliteStore, Store,
+    codec::{
+        DeviceId, Epoch, Place, UserId,
+        history::{Fact, Record},
+    },
+};
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::Mutex,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -25,8 +36,10 @@ pub fn be_starling() {
 
 /// Somebody with a profile.
 pub struct Person {
-    pub profile: TempDir,
-    pub server: String,
+    profile: TempDir,
+    server: String,
+    /// What each command with this profile told, one after the other.
+    told: Mutex<Vec<Recording>>,
 }
 
 /// How a command ended: its exit code, its JSON lines, and what it said on standard error.
@@ -38,7 +51,28 @@ pub struct Ended {
 
 impl Person {
     pub fn new(server: &Server) -> Person {
-        Person { profile: tempfile::tempdir().unwrap(), server: server.address.to_string() }
+        Person {
+            profile: tempfile::tempdir().unwrap(),
+            server: server.address.to_string(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// As she is now, in another folder.
+    pub fn copied(&self) -> Person {
+        let profile = tempfile::tempdir().unwrap();
+        std::fs::copy(self.folder().join("profile.db"), profile.path().join("profile.db")).unwrap();
+        Person { profile, server: self.server.clone(), told: Mutex::default() }
+    }
+
+    /// Goes on where a copy was made, whatever she did since.
+    pub fn restored(self, copy: Person) -> Person {
+        let told = self.told;
+        let (user, device, place) = copy.at();
+        let line = Recording::default();
+        line.write(&Record::of(user, device, Fact::Restored(place)));
+        told.lock().unwrap().push(line);
+        Person { told, ..copy }
     }
 
     pub fn registered(server: &Server, name: &str) -> Person {
@@ -82,7 +116,10 @@ impl Person {
     }
 
     pub fn json(&self, arguments: &[&str]) -> Ended {
-        Person::end(self.command(&[&["--json"], arguments].concat(), PASSWORD))
+        let ended = Person::end(self.command(&[&["--json"], arguments].concat(), PASSWORD));
+        let told = self.begin_to_tell();
+        ended.lines.iter().for_each(|line| told.write_line(&line.to_string()));
+        ended
     }
 
     pub fn human(&self, arguments: &[&str]) -> Ended {
@@ -97,12 +134,83 @@ impl Person {
         let mut command = self.command(&[&["--json", "listen"], arguments].concat(), PASSWORD);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Listener { child, lines, heard: VecDeque::new(), history: Recording::default() }
+        Listener { child, lines, heard: VecDeque::new(), history: self.begin_to_tell() }
+    }
+
+    /// Her device as an app runs it. No command may run meanwhile.
+    pub fn app(&self) -> (Client, Events) {
+        let store = SqliteStore::open(self.folder()).unwrap();
+        let recorder = self.begin_to_tell().recorder();
+        Client::start_recorded(&self.server, store, ClientSettings::default(), recorder).unwrap()
     }
 
     pub fn texts(&self, with: &str) -> Vec<String> {
         texts(&self.json(&["history", with]).lines)
     }
+
+    fn begin_to_tell(&self) -> Recording {
+        let recording = Recording::default();
+        self.told.lock().unwrap().push(recording.clone());
+        recording
+    }
+
+    /// User and device, and how far it has come.
+    fn at(&self) -> (UserId, DeviceId, Place) {
+        let saved = SqliteStore::open(self.folder()).unwrap().load().unwrap();
+        let own = saved.identity.expect("logged in");
+        (own.user, own.device, saved.cursor)
+    }
+
+    /// Tells from the beginning all that the server has for her; where that ends.
+    fn catch_up(&self) -> (UserId, Place) {
+        let place = |line: &Value, seq: &str, epoch: &str| {
+            Some(Place::new(line[seq].as_u64()?, Epoch(line[epoch].as_u64()? as u32)))
+        };
+        loop {
+            let mut listener = self.listen_with(&["--after", "0:0"]);
+            let online = listener.wait_for("online");
+            let head = place(&online, "head_seq", "head_epoch").unwrap();
+            let mut told = Place::START;
+            while told < head {
+                let line = listener.next().expect("it still runs");
+                told = place(&line, "inbox_seq", "epoch").unwrap_or(told);
+            }
+            let rest = listener.end();
+            told = rest
+                .iter()
+                .filter_map(|line| place(line, "inbox_seq", "epoch"))
+                .max()
+                .unwrap_or(told);
+            // What came as it ended was kept, but not told.
+            let (user, _, cursor) = self.at();
+            if told == cursor {
+                return (user, told);
+            }
+        }
+    }
+
+    /// The last line of the device: what it holds, now that all is at rest.
+    fn settle(&self) {
+        let (user, device, cursor) = self.at();
+        let hash = SqliteStore::open(self.folder()).unwrap().state_hash().unwrap();
+        self.begin_to_tell().write(&Record::of(user, device, Fact::State { cursor, hash }));
+    }
+}
+
+/// Nobody runs a command any more: each device tells all that it holds, and what all of them told
+/// keeps the contract.
+pub fn check(people: &[&Person]) {
+    // A receipt that comes while one device catches up is fetched by those that had caught up.
+    let agree = || {
+        let mut ends = HashMap::new();
+        let places: Vec<_> = people.iter().map(|person| person.catch_up()).collect();
+        places.into_iter().all(|(user, place)| *ends.entry(user).or_insert(place) == place)
+    };
+    while !agree() {}
+    people.iter().for_each(|person| person.settle());
+    let told: Vec<Recording> =
+        people.iter().flat_map(|person| person.told.lock().unwrap().clone()).collect();
+    History::of(&told).must_hold();
 }
 
 /// The JSON line within a line; the first one shares its line with the words of a test program.

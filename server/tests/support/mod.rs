@@ -6,8 +6,7 @@ pub mod proxy;
 pub mod terminal;
 
 use starling_client::{
-    Client, ClientSettings, Event, Events, Identity, MemoryStore, Outgoing, Peer, Receipt, Sending,
-    account,
+    Client, Event, Events, Identity, MemoryStore, Outgoing, Peer, Receipt, Sending, account,
     codec::{
         UserId,
         wire::{self, Class, event::Kind},
@@ -41,12 +40,6 @@ pub async fn register(server: &str, name: &str) -> Identity {
 
 pub async fn login(server: &str, name: &str) -> Identity {
     account::login(server, &mut MemoryStore::new(), name, PASSWORD).await.unwrap()
-}
-
-/// A device in memory, connected whenever the weather allows.
-pub fn device(server: &str, identity: &Identity) -> (Client, Events) {
-    let store = MemoryStore::with_identity(identity.clone());
-    Client::start(server, store, ClientSettings::default()).unwrap()
 }
 
 /// Writes texts to a user, in order, and gives the receipts, in that order.
