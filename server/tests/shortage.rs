@@ -210,29 +210,89 @@ fn a_disk_that_is_full_again_and_again_loses_nothing() {
     fill_the_disk(5);
 }
 
+/// The two versions of cgroups, which have other words for the same.
+#[derive(Clone, Copy, Debug)]
+enum Cgroups {
+    One,
+    Two,
+}
+
+impl Cgroups {
+    /// The version that limits memory on this machine, and where it is mounted.
+    fn of_memory() -> Option<(Cgroups, PathBuf)> {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (mount, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+            let mount = PathBuf::from(mount);
+            let (version, controllers) = match kind {
+                "cgroup" => (Cgroups::One, options.replace(',', " ")),
+                "cgroup2" => {
+                    (Cgroups::Two, fs::read_to_string(mount.join("cgroup.controllers")).ok()?)
+                }
+                _ => return None,
+            };
+            let limits_memory = controllers.split_whitespace().any(|name| name == "memory");
+            limits_memory.then_some((version, mount))
+        })
+    }
+
+    fn limit_file(self) -> &'static str {
+        match self {
+            Cgroups::One => "memory.limit_in_bytes",
+            Cgroups::Two => "memory.max",
+        }
+    }
+
+    fn no_limit(self) -> &'static str {
+        match self {
+            Cgroups::One => "-1",
+            Cgroups::Two => "max",
+        }
+    }
+
+    /// How often a group met its limit.
+    fn hits(self, group: &Path) -> u64 {
+        let (file, name) = match self {
+            Cgroups::One => ("memory.failcnt", ""),
+            Cgroups::Two => ("memory.events", "max "),
+        };
+        let text = fs::read_to_string(group.join(file)).unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        count.trim().parse().unwrap()
+    }
+}
+
 /// A group of processes with little memory.
 struct SmallMemory {
+    cgroups: Cgroups,
     group: PathBuf,
 }
 
 impl SmallMemory {
     /// Why not, where this user or this kernel may not.
     fn new() -> Result<SmallMemory, String> {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let is_memory = |line: &&str| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            fields[2] == "cgroup" && fields[3].split(',').any(|option| option == "memory")
-        };
-        let line = mounts.lines().find(is_memory).ok_or("no memory cgroups of version 1")?;
-        let mount = Path::new(line.split(' ').nth(1).unwrap());
+        let (cgroups, mount) = Cgroups::of_memory().ok_or("no cgroups of memory")?;
+        println!("memory is limited by cgroups, version {cgroups:?}");
         let group = mount.join(format!("starling-test-{}", std::process::id()));
         fs::create_dir(&group).map_err(|error| format!("{}: {error}", group.display()))?;
-        Ok(SmallMemory { group })
+        let memory = SmallMemory { cgroups, group };
+        if !memory.limit_file().exists() {
+            // In version 2 a group limits what its parent hands down.
+            let handed_down = mount.join("cgroup.subtree_control");
+            fs::write(&handed_down, "+memory")
+                .map_err(|error| format!("{}: {error}", handed_down.display()))?;
+        }
+        Ok(memory)
+    }
+
+    fn limit_file(&self) -> PathBuf {
+        self.group.join(self.cgroups.limit_file())
     }
 
     /// Starts a server that is in the group, which is not limited yet.
     fn start(&self, home: &Home) -> Server {
-        self.limit("-1");
+        self.limit(self.cgroups.no_limit());
         let inner = home.command();
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]).arg(self.group.join("cgroup.procs"));
@@ -253,13 +313,12 @@ impl SmallMemory {
     }
 
     fn limit(&self, bytes: &str) {
-        fs::write(self.group.join("memory.limit_in_bytes"), bytes).unwrap();
+        fs::write(self.limit_file(), bytes).unwrap();
     }
 
     /// How often the limit was met.
     fn hits(&self) -> u64 {
-        let text = fs::read_to_string(self.group.join("memory.failcnt")).unwrap();
-        text.trim().parse().unwrap()
+        self.cgroups.hits(&self.group)
     }
 }
 
