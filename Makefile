@@ -11,8 +11,8 @@
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
 # make bench   the benchmarks of codec, engine, storage and check
 #
-# The build lives outside the checkout, because RocksDB takes ten minutes to compile and should
-# do so once. Run and tests share the release profile for the same reason.
+# The build lives outside the checkout, because RocksDB takes some 15 minutes to compile
+# and should do so once. Run and tests share the release profile for the same reason.
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/starling/target
