@@ -144,7 +144,8 @@ pub(crate) struct Activity {
     pub(crate) reduced_marks: usize,
 }
 
-/// A message of someone else in the inbox.
+/// A message of someone else in the inbox; or a run of them, neighbours there and in their
+/// conversation, of which it is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// Its place in the inbox.
@@ -152,6 +153,8 @@ pub(crate) struct Mark {
     pub(crate) conversation: starling_codec::ConversationId,
     /// Its place in the conversation.
     pub(crate) seq: u64,
+    /// How many right before it belong to the run.
+    pub(crate) before: u32,
 }
 
 impl Activity {

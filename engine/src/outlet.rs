@@ -322,7 +322,9 @@ impl Engine {
         let bytes = output.len() - start;
         let written = sizes.len();
         for event in &events[..written] {
-            activity.marks.extend(mark(event, user, passed));
+            if let Some(mark) = mark(event, user, passed) {
+                activity.push_mark(mark);
+            }
         }
         self.outlet.last = Some(Run {
             user,
@@ -354,8 +356,10 @@ impl Engine {
         let run_bytes = &unsent[unsent.len() - run.bytes..];
         let activity = self.slots.activity(number);
         activity.output().extend_from_slice(run_bytes);
-        let marks = source.marks.iter().filter(|mark| mark.inbox_seq > run.after);
-        activity.marks.extend(marks);
+        for &(mut mark) in source.marks.iter().filter(|mark| mark.inbox_seq > run.after) {
+            mark.cut(run.after);
+            activity.push_mark(mark);
+        }
         self.slots.at_mut(run.slot).activity = Some(source);
         self.note_run(number, run.last, run.event_bytes, run.events, run.frames, run.bytes);
         true
@@ -410,7 +414,7 @@ impl Engine {
             live.rewind(seq);
             self.slots.at_mut(number).count_fruitless(1);
             if let Some(activity) = &mut self.slots.at_mut(number).activity {
-                activity.marks.retain(|mark| mark.inbox_seq <= seq);
+                activity.forget_marks_above(seq);
             }
             self.await_outlet(number);
         }
@@ -429,6 +433,7 @@ pub(crate) fn mark(event: &Event, user: UserId, passed_seq: u64) -> Option<Mark>
                 inbox_seq: event.seq,
                 conversation: starling_codec::ConversationId(message.conversation),
                 seq: message.seq,
+                before: 0,
             })
         }
         _ => None,

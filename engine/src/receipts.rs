@@ -58,7 +58,51 @@ impl Receipts {
     }
 }
 
+impl Mark {
+    /// Cuts off what of a run is not above a place in the inbox, and gives that.
+    pub(crate) fn cut(&mut self, inbox_seq: u64) -> Option<Mark> {
+        let above = self.inbox_seq.checked_sub(inbox_seq).filter(|above| *above > 0)?;
+        let before = u64::from(self.before).checked_sub(above)?;
+        // Both are less than what was before it.
+        let part = Mark { inbox_seq, seq: self.seq - above, before: before as u32, ..*self };
+        self.before = above as u32 - 1;
+        Some(part)
+    }
+}
+
 impl Activity {
+    /// Adds a mark behind all others. A conversation that nothing comes between is one run, however
+    /// long its reader does not acknowledge it.
+    pub(crate) fn push_mark(&mut self, mark: Mark) {
+        match self.marks.back_mut() {
+            Some(last)
+                if last.conversation == mark.conversation
+                    && last.inbox_seq + 1 + u64::from(mark.before) == mark.inbox_seq
+                    && last.seq + 1 + u64::from(mark.before) == mark.seq =>
+            {
+                *last = Mark { before: last.before + 1 + mark.before, ..mark };
+            }
+            _ => self.marks.push_back(mark),
+        }
+    }
+
+    /// Forgets the marks above a place in the inbox: what they mark is sent again.
+    pub(crate) fn forget_marks_above(&mut self, inbox_seq: u64) {
+        let kept = self.marks.partition_point(|mark| mark.inbox_seq <= inbox_seq);
+        let part = self.marks.get_mut(kept).and_then(|mark| mark.cut(inbox_seq));
+        self.marks.truncate(kept);
+        self.marks.extend(part);
+    }
+
+    /// Takes the marks up to the cursor.
+    fn take_marks(&mut self, cursor_seq: u64) -> Vec<Mark> {
+        let count = self.marks.partition_point(|mark| mark.inbox_seq <= cursor_seq);
+        let mut taken: Vec<Mark> = self.marks.drain(..count).collect();
+        taken.extend(self.marks.front_mut().and_then(|mark| mark.cut(cursor_seq)));
+        self.reduced_marks = 0;
+        taken
+    }
+
     /// For how many more messages there is room for a mark.
     pub(crate) fn mark_room(&self, cursor_seq: u64) -> usize {
         if self.marks.is_empty() {
@@ -146,9 +190,8 @@ impl Engine {
         entry.passed_seq = passed.max(cursor.seq);
         let mut told = Vec::new();
         if let Some(activity) = &mut self.slots.at_mut(number).activity {
-            let count = activity.marks.partition_point(|mark| mark.inbox_seq <= cursor.seq);
-            told.extend(activity.marks.drain(..count).filter(|mark| mark.inbox_seq > passed));
-            activity.reduced_marks = 0;
+            told = activity.take_marks(cursor.seq);
+            told.retain(|mark| mark.inbox_seq > passed);
         }
         self.slots.settle(number);
         keep_highest(&mut told);
@@ -235,10 +278,11 @@ fn keep_highest(marks: &mut Vec<Mark>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use starling_codec::ConversationId;
 
     fn mark(inbox_seq: u64, conversation: u64, seq: u64) -> Mark {
-        Mark { inbox_seq, conversation: ConversationId(conversation), seq }
+        Mark { inbox_seq, conversation: ConversationId(conversation), seq, before: 0 }
     }
 
     #[test]
@@ -246,6 +290,69 @@ mod tests {
         let mut marks = vec![mark(1, 2, 6), mark(2, 1, 3), mark(3, 2, 7), mark(4, 1, 4)];
         keep_highest(&mut marks);
         assert_eq!(marks, [mark(3, 2, 7), mark(4, 1, 4)]);
+    }
+
+    #[test]
+    fn a_conversation_that_nothing_comes_between_is_one_mark() {
+        let mut activity = Activity::default();
+        (1..=1_000).for_each(|seq| activity.push_mark(mark(40 + seq, 7, seq)));
+        activity.push_mark(mark(1_041, 8, 1));
+        assert_eq!(activity.marks.len(), 2);
+        assert_eq!(activity.take_marks(40), []);
+        assert_eq!(activity.take_marks(45), [Mark { before: 4, ..mark(45, 7, 5) }]);
+        activity.forget_marks_above(60);
+        assert_eq!(activity.marks, [Mark { before: 14, ..mark(60, 7, 20) }]);
+        assert_eq!(activity.take_marks(60), [Mark { before: 14, ..mark(60, 7, 20) }]);
+        assert!(activity.marks.is_empty());
+    }
+
+    proptest! {
+        /// What is told is what would be if each message had a mark of its own.
+        #[test]
+        fn runs_tell_what_single_marks_would(
+            steps in proptest::collection::vec((0u64..3, 0u8..10, 0.0f64..1.0), 1..300),
+        ) {
+            let (mut activity, mut single, mut seqs) = (Activity::default(), Vec::new(), [0; 3]);
+            let (mut head, mut cursor) = (0, 0);
+            for (conversation, what, share) in steps {
+                let place = cursor + ((head - cursor) as f64 * share) as u64;
+                match what {
+                    // The device comes further, and its cursor is stored; or will be.
+                    0 | 1 => {
+                        cursor = place;
+                        if what == 1 {
+                            activity.reduce_marks(cursor);
+                            continue;
+                        }
+                        let mut told = activity.take_marks(cursor);
+                        let (mut passed, left): (Vec<Mark>, Vec<Mark>) =
+                            single.into_iter().partition(|mark: &Mark| mark.inbox_seq <= cursor);
+                        single = left;
+                        keep_highest(&mut told);
+                        keep_highest(&mut passed);
+                        let highest = |marks: Vec<Mark>| -> Vec<(u64, u64)> {
+                            marks.iter().map(|mark| (mark.conversation.0, mark.seq)).collect()
+                        };
+                        prop_assert_eq!(highest(told), highest(passed));
+                    }
+                    // It asks for what comes after a place again.
+                    2 => {
+                        activity.forget_marks_above(place);
+                        single.retain(|mark| mark.inbox_seq <= place);
+                        head = place;
+                    }
+                    // Something else comes, or a message.
+                    3 => head += 1,
+                    _ => {
+                        head += 1;
+                        seqs[conversation as usize] += 1;
+                        let new = mark(head, conversation, seqs[conversation as usize]);
+                        activity.push_mark(new);
+                        single.push(new);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
