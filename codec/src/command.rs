@@ -6,7 +6,7 @@
 
 use crate::{
     ConversationId, Cursor, DeviceId, ErrorCode, MessageId, Nonce, Place, SendNo, UserId,
-    wire::{Class, Event},
+    wire::{Class, Event, Message},
 };
 use bytes::Bytes;
 
@@ -76,6 +76,25 @@ pub struct Append {
     pub class: Class,
 }
 
+impl Append {
+    /// The message as clients get it, at its place in the conversation; the nonce is for the
+    /// sender's own inbox alone.
+    pub fn to_wire(&self, seq: u64, nonce: Nonce) -> Message {
+        Message {
+            conversation: self.conversation.0,
+            seq,
+            id: self.id.0,
+            sender: self.sender.0,
+            device: self.device.0,
+            send_no: self.send_no.0,
+            class: self.class as i32,
+            time_ms: self.id.time_ms(),
+            content: self.content.clone(),
+            nonce: nonce.0,
+        }
+    }
+}
+
 /// Whose inboxes a message goes to, the sender's among them, each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipients {
@@ -114,14 +133,8 @@ pub struct UserDraft {
 /// What the sequencer says of a command once it is as durable as its class demands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    Appended {
-        user: UserId,
-        device: DeviceId,
-        accepted: Accepted,
-    },
+    Appended(Accepted),
     SendRefused {
-        user: UserId,
-        device: DeviceId,
         send_no: SendNo,
         code: ErrorCode,
     },

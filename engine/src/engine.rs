@@ -180,10 +180,10 @@ impl Engine {
         for (key, outcome) in outcomes {
             self.credits += 1;
             match outcome {
-                Outcome::Appended { accepted, .. } => {
+                Outcome::Appended(accepted) => {
                     self.tell_accepted(Ticket::from_key(self.settings.shard, key), accepted)
                 }
-                Outcome::SendRefused { send_no, code, .. } => {
+                Outcome::SendRefused { send_no, code } => {
                     self.tell_refused(Ticket::from_key(self.settings.shard, key), send_no, code)
                 }
                 outcome => match Waitlist::whose_cursor(key) {

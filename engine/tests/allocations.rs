@@ -141,7 +141,7 @@ fn a_message_allocates_its_content_and_little_more() {
             place,
             class: append.class,
         };
-        let outcome = Outcome::Appended { user: me, device: DeviceId(1), accepted };
+        let outcome = Outcome::Appended(accepted);
         let counted_back = allocations(|| {
             engine.announced(NOW, [(origin.key, outcome)], [Delivery { user: me, events }]);
             flush(&mut engine);

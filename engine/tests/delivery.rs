@@ -3,7 +3,9 @@
 mod world;
 
 use prost::Message;
-use starling_codec::{Command, Kind, Query, UserId, limits::MAX_CONTENT_BYTES, wire};
+use starling_codec::{
+    Command, ConversationId, Kind, Query, UserId, limits::MAX_CONTENT_BYTES, wire,
+};
 use world::{
     World,
     peer::{Peer, talk},
@@ -15,6 +17,27 @@ fn ada_and_bob(world: &mut World) -> [(UserId, Peer); 2] {
         let (user, token) = world.user(name);
         (user, Peer::new(token))
     })
+}
+
+/// The EVENTS that came on a peer's link and that nobody has read.
+fn unread(world: &mut World, peer: &Peer) -> Vec<wire::Events> {
+    let frames = world.frames(peer.link.unwrap());
+    let events = frames.iter().filter(|(kind, _)| *kind == Kind::Events);
+    events.map(|(_, body)| wire::Events::decode(&body[..]).unwrap()).collect()
+}
+
+fn unread_seqs(world: &mut World, peer: &Peer) -> Vec<u64> {
+    let frames = unread(world, peer);
+    frames.iter().flat_map(|frame| &frame.events).map(|event| event.seq).collect()
+}
+
+/// For each cursor of the user that was stored: what it told as delivered.
+fn told_by(world: &World, of: UserId) -> Vec<Vec<(ConversationId, u64)>> {
+    let told = |command: &Command| match command {
+        Command::Advance { user, delivered, .. } if *user == of => Some(delivered.clone()),
+        _ => None,
+    };
+    world.store.advances.iter().filter_map(told).collect()
 }
 
 #[test]
@@ -155,13 +178,7 @@ fn who_does_not_acknowledge_gets_no_more_than_the_window_and_hears_of_the_rest()
         ada_phone.write(&mut world, bob, b"hello");
     }
     talk(&mut world, &mut [&mut ada_phone]);
-    let link = bob_phone.link.unwrap();
-    let frames = world.frames(link);
-    let events: Vec<wire::Events> = frames
-        .iter()
-        .filter(|(kind, _)| *kind == Kind::Events)
-        .map(|(_, body)| wire::Events::decode(&body[..]).unwrap())
-        .collect();
+    let events = unread(&mut world, &bob_phone);
     assert_eq!(events.iter().map(|events| events.events.len()).sum::<usize>(), 10);
     assert!(events.last().unwrap().head > 10);
 
@@ -169,23 +186,13 @@ fn who_does_not_acknowledge_gets_no_more_than_the_window_and_hears_of_the_rest()
     let cursor = Some(wire::Place { seq: 4, epoch: 1 });
     bob_phone.frame(&mut world, Kind::Ack, &wire::Ack { cursor });
     world.run();
-    let count: usize = world
-        .frames(link)
-        .iter()
-        .map(|(_, body)| wire::Events::decode(&body[..]).unwrap().events.len())
-        .sum();
-    assert_eq!(count, 4);
+    assert_eq!(unread_seqs(&mut world, &bob_phone).len(), 4);
 
     // A cursor beyond what was sent counts for no more than that.
     let cursor = Some(wire::Place { seq: 1_000_000, epoch: 9 });
     bob_phone.frame(&mut world, Kind::Ack, &wire::Ack { cursor });
     world.run();
-    let count: usize = world
-        .frames(link)
-        .iter()
-        .map(|(_, body)| wire::Events::decode(&body[..]).unwrap().events.len())
-        .sum();
-    assert_eq!(count, 10);
+    assert_eq!(unread_seqs(&mut world, &bob_phone).len(), 10);
 }
 
 #[test]
@@ -202,13 +209,7 @@ fn a_device_that_lacks_something_asks_and_gets_it_again() {
         let after = Some(wire::Place { seq: after, epoch: 1 });
         bob_phone.frame(&mut world, Kind::Sync, &wire::Sync { after });
         world.run();
-        let frames = world.frames(bob_phone.link.unwrap());
-        let seqs: Vec<u64> = frames
-            .iter()
-            .flat_map(|(_, body)| wire::Events::decode(&body[..]).unwrap().events)
-            .map(|event| event.seq)
-            .collect();
-        assert_eq!(seqs, expected);
+        assert_eq!(unread_seqs(&mut world, &bob_phone), expected);
     }
 }
 
@@ -233,13 +234,7 @@ fn a_part_that_was_being_read_when_another_was_asked_for_is_read_anew() {
     world.run();
     world.hold_reads = false;
     world.run();
-    let frames = world.frames(bob_phone.link.unwrap());
-    let seqs: Vec<u64> = frames
-        .iter()
-        .flat_map(|(_, body)| wire::Events::decode(&body[..]).unwrap().events)
-        .map(|event| event.seq)
-        .collect();
-    assert_eq!(seqs, [3, 4, 5, 6]);
+    assert_eq!(unread_seqs(&mut world, &bob_phone), [3, 4, 5, 6]);
 }
 
 #[test]
@@ -280,7 +275,7 @@ fn the_largest_messages_get_through_the_smallest_window() {
 #[test]
 fn a_cursor_is_stored_at_most_once_a_second_and_when_the_connection_ends() {
     let mut world = World::new(1);
-    let [(_, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
+    let [(ada, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
     ada_phone.connect(&mut world);
     bob_phone.connect(&mut world);
     for _ in 0..20 {
@@ -288,30 +283,15 @@ fn a_cursor_is_stored_at_most_once_a_second_and_when_the_connection_ends() {
         talk(&mut world, &mut [&mut ada_phone, &mut bob_phone]);
         world.advance(100);
     }
-    let of_bob = |world: &World| {
-        let of =
-            |command: &&Command| matches!(command, Command::Advance { user, .. } if *user == bob);
-        world.store.advances.iter().filter(of).count()
-    };
-    assert!((1..=2).contains(&of_bob(&world)), "{}", of_bob(&world));
-    let stored = of_bob(&world);
+    let stored = told_by(&world, bob).len();
+    assert!((1..=2).contains(&stored), "{stored}");
     ada_phone.write(&mut world, bob, b"one more");
     talk(&mut world, &mut [&mut ada_phone, &mut bob_phone]);
     world.cut(bob_phone.link.take().unwrap());
     world.run();
-    assert_eq!(of_bob(&world), stored + 1);
-    let told = match world
-        .store
-        .advances
-        .iter()
-        .rev()
-        .find(|command| matches!(command, Command::Advance { user, .. } if *user == bob))
-    {
-        Some(Command::Advance { delivered, .. }) => delivered.clone(),
-        _ => panic!("no cursor"),
-    };
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].1, 21);
+    let told = told_by(&world, bob);
+    assert_eq!(told.len(), stored + 1);
+    assert_eq!(told[stored], [(ConversationId::direct(ada, bob), 21)]);
 }
 
 #[test]
@@ -333,8 +313,8 @@ fn a_message_is_told_as_delivered_once_though_two_devices_got_it() {
 #[test]
 fn what_was_delivered_before_a_crash_is_told_after_the_next_hello() {
     let mut world = World::new(1);
-    let [(ada, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
-    let (eve, token) = world.user("eve");
+    let [(_, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
+    let (_, token) = world.user("eve");
     let mut eve_phone = Peer::new(token);
     for peer in [&mut ada_phone, &mut bob_phone, &mut eve_phone] {
         peer.connect(&mut world);
@@ -356,7 +336,6 @@ fn what_was_delivered_before_a_crash_is_told_after_the_next_hello() {
     talk(&mut world, &mut [&mut ada_phone, &mut bob_phone, &mut eve_phone]);
     assert_eq!(ada_phone.receipts(), [(bob.0, 400)]);
     assert_eq!(eve_phone.receipts(), [(bob.0, 1)]);
-    let _ = (ada, eve);
 }
 
 /// What a device has passed is on its way to the store, slowly, and nobody of hers is here any

@@ -5,13 +5,17 @@
 
 mod common;
 
-use common::{Running, Send, accepted, checker::Contents, random::Random, settings};
+use common::{
+    Running, Send, accepted,
+    around::{Around, Surrounded},
+    checker::Contents,
+    random::Random,
+    settings_in,
+};
 use starling_codec::{
     Accepted, ConversationId, Epoch, MessageId, Outcome, Place, SendNo, UserId, wire::Class,
 };
-use starling_storage::{
-    Backend, Family, MemoryUse, RocksBackend, Rows, Store, StoreSettings, View, WriteError,
-};
+use starling_storage::{Backend, Family, RocksBackend, Rows, Store, WriteError};
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
@@ -46,9 +50,8 @@ const POINTS: [&str; 9] = [
     "after settling",
 ];
 
-/// A backend whose process dies at a point.
+/// The process of a backend dies at a point.
 struct Dying {
-    backend: RocksBackend,
     point: String,
     passages_left: AtomicU64,
 }
@@ -62,8 +65,8 @@ impl Dying {
     }
 }
 
-impl Backend for Dying {
-    fn write(&self, rows: &Rows) -> Result<(), WriteError> {
+impl Around for Dying {
+    fn write(&self, inner: &dyn Backend, rows: &Rows) -> Result<(), WriteError> {
         // The part of a device that is its send window.
         let is_window =
             |family: Family, key: &[u8]| family == Family::Device && key.last() == Some(&1);
@@ -72,7 +75,7 @@ impl Backend for Dying {
         if window {
             self.pass("before a window is written");
         }
-        self.backend.write(rows)?;
+        inner.write(rows)?;
         self.pass("after a write");
         if window {
             self.pass("after a window is written");
@@ -80,14 +83,14 @@ impl Backend for Dying {
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), WriteError> {
+    fn sync(&self, inner: &dyn Backend) -> Result<(), WriteError> {
         self.pass("before a sync");
-        self.backend.sync()?;
+        inner.sync()?;
         self.pass("after a sync");
         Ok(())
     }
 
-    fn settle(&self) -> Result<(), WriteError> {
+    fn settle(&self, inner: &dyn Backend) -> Result<(), WriteError> {
         self.pass("before settling");
         thread::scope(|scope| {
             if self.point == "while settling" {
@@ -97,31 +100,11 @@ impl Backend for Dying {
                     std::process::abort();
                 });
             }
-            self.backend.settle()
+            inner.settle()
         })?;
         self.pass("after settling");
         Ok(())
     }
-
-    fn view(&self) -> Arc<dyn View> {
-        self.backend.view()
-    }
-
-    fn suspect(&self, reason: &str) {
-        self.backend.suspect(reason);
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.backend.free_bytes()
-    }
-
-    fn memory(&self) -> MemoryUse {
-        self.backend.memory()
-    }
-}
-
-fn settings_in(directory: &Path) -> StoreSettings {
-    StoreSettings { data_dir: directory.to_owned(), memtable_bytes: 8 << 20, ..settings() }
 }
 
 fn users() -> impl Iterator<Item = UserId> + Clone {
@@ -144,7 +127,7 @@ fn send(user: UserId, send_no: u64) -> Send {
 fn child() {
     let Ok(directory) = std::env::var(CHILD_DIR) else { return };
     let settings = settings_in(directory.as_ref());
-    let backend = RocksBackend::open(&settings).unwrap();
+    let inner = RocksBackend::open(&settings).unwrap();
     let (point, passages) = match std::env::var(CHILD_POINT) {
         Ok(at) => {
             let (passages, point) = at.split_once(' ').unwrap();
@@ -152,8 +135,8 @@ fn child() {
         }
         Err(_) => (String::new(), 0),
     };
-    let dying = Dying { backend, point, passages_left: AtomicU64::new(passages) };
-    let mut store = Running::with(Arc::new(dying), settings);
+    let around = Dying { point, passages_left: AtomicU64::new(passages) };
+    let mut store = Running::with(Arc::new(Surrounded { inner, around }), settings);
     let names: Vec<String> = users().map(|user| format!("user {user}")).collect();
     store.users(&names.iter().map(String::as_str).collect::<Vec<_>>());
     say("ready\n");
@@ -169,14 +152,14 @@ fn child() {
             let send_no = next.get_mut(&user).unwrap();
             let command = store.append(send(user, *send_no));
             *send_no += 1;
-            under_way.push(store.queue(command));
+            under_way.push((user, store.queue(command)));
         }
         store.handle.wake();
         assert!(store.hear(common::PATIENCE));
         let mut lines = String::new();
-        under_way.retain(|key| match store.outcomes.remove(key) {
+        under_way.retain(|(user, key)| match store.outcomes.remove(key) {
             Some(outcome) => {
-                lines.push_str(&line(outcome));
+                lines.push_str(&line(*user, outcome));
                 false
             }
             None => true,
@@ -193,8 +176,7 @@ fn say(lines: &str) {
     out.flush().unwrap();
 }
 
-fn line(outcome: Outcome) -> String {
-    let Outcome::Appended { user, .. } = outcome else { panic!("{outcome:?}") };
+fn line(user: UserId, outcome: Outcome) -> String {
     let Accepted { send_no, id, conversation, seq, place, class } = accepted(outcome);
     let Place { epoch, seq: inbox_seq } = place;
     let class = class as i32;

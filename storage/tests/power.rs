@@ -8,17 +8,16 @@ mod common;
 
 use common::{
     Running, Send, accepted,
+    around::{Around, Surrounded},
     checker::{Contents, SendKey},
     random::Random,
-    settings,
+    settings_in,
 };
 use starling_codec::{
     Accepted, Epoch, EpochTag, Place, Resumption, UserId,
     wire::{Class, Event},
 };
-use starling_storage::{
-    Backend, MemoryUse, OpenError, RocksBackend, Rows, Store, StoreSettings, View, WriteError,
-};
+use starling_storage::{Backend, OpenError, RocksBackend, Store, WriteError};
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, OpenOptions},
@@ -35,7 +34,6 @@ type Sizes = BTreeMap<PathBuf, u64>;
 /// Notes how long the log was at the beginning of each sync that was completed: so much of it is
 /// surely on the disk.
 struct Noting {
-    backend: RocksBackend,
     directory: PathBuf,
     synced: Arc<Mutex<Sizes>>,
 }
@@ -54,41 +52,13 @@ fn log_sizes(directory: &Path) -> Sizes {
     sizes
 }
 
-impl Backend for Noting {
-    fn write(&self, rows: &Rows) -> Result<(), WriteError> {
-        self.backend.write(rows)
-    }
-
-    fn sync(&self) -> Result<(), WriteError> {
+impl Around for Noting {
+    fn sync(&self, inner: &dyn Backend) -> Result<(), WriteError> {
         let sizes = log_sizes(&self.directory);
-        self.backend.sync()?;
+        inner.sync()?;
         *self.synced.lock().unwrap() = sizes;
         Ok(())
     }
-
-    fn settle(&self) -> Result<(), WriteError> {
-        self.backend.settle()
-    }
-
-    fn view(&self) -> Arc<dyn View> {
-        self.backend.view()
-    }
-
-    fn suspect(&self, reason: &str) {
-        self.backend.suspect(reason);
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.backend.free_bytes()
-    }
-
-    fn memory(&self) -> MemoryUse {
-        self.backend.memory()
-    }
-}
-
-fn settings_in(directory: &Path) -> StoreSettings {
-    StoreSettings { data_dir: directory.to_owned(), memtable_bytes: 8 << 20, ..settings() }
 }
 
 fn users() -> impl Iterator<Item = UserId> {
@@ -98,9 +68,9 @@ fn users() -> impl Iterator<Item = UserId> {
 fn open(directory: &Path) -> (Running, Arc<Mutex<Sizes>>) {
     let synced = Arc::new(Mutex::new(Sizes::new()));
     let settings = settings_in(directory);
-    let backend = RocksBackend::open(&settings).unwrap();
-    let noting = Noting { backend, directory: directory.to_owned(), synced: synced.clone() };
-    (Running::with(Arc::new(noting), settings), synced)
+    let inner = RocksBackend::open(&settings).unwrap();
+    let around = Noting { directory: directory.to_owned(), synced: synced.clone() };
+    (Running::with(Arc::new(Surrounded { inner, around }), settings), synced)
 }
 
 /// What a disk writes whole or not at all, in bytes.

@@ -167,7 +167,7 @@ fn a_disk_nearly_full_refuses_what_adds_rows_and_keeps_the_order() {
     let refusal = loop {
         other += 1;
         match store.send(Send::new(BOB, BOB, other)) {
-            Outcome::Appended { .. } => {}
+            Outcome::Appended(_) => {}
             refusal => break refused(refusal),
         }
     };
@@ -237,11 +237,11 @@ fn what_was_refused_holds_the_later_ones_however_late_that_is_heard() {
 
 /// Whether there is still no room for somebody who waits for nothing.
 fn refused_for_room(store: &mut Running) -> bool {
-    store.send(Send::new(BOB, BOB, 1)) == refusal(BOB, 1, ErrorCode::DiskFull)
+    store.send(Send::new(BOB, BOB, 1)) == refusal(1, ErrorCode::DiskFull)
 }
 
-fn refusal(user: UserId, send_no: u64, code: ErrorCode) -> Outcome {
-    Outcome::SendRefused { user, device: DeviceId(1), send_no: SendNo(send_no), code }
+fn refusal(send_no: u64, code: ErrorCode) -> Outcome {
+    Outcome::SendRefused { send_no: SendNo(send_no), code }
 }
 
 /// Whoever heard that the disk is full sends nothing more, so no command may be needed to see that

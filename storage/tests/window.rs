@@ -247,8 +247,8 @@ impl World {
 
     /// The oracle's outcome.
     fn expect(&mut self, send: &Send, id: MessageId, room: bool, version: u64) -> Outcome {
-        let (device, send_no) = (DeviceId(send.device), SendNo(send.send_no));
-        let refused = |code| Outcome::SendRefused { user: send.from, device, send_no, code };
+        let send_no = SendNo(send.send_no);
+        let refused = |code| Outcome::SendRefused { send_no, code };
         let conversation = ConversationId::direct(ADA, BOB);
         if send.from == ADA {
             let applied: Vec<&Kept> =
@@ -260,7 +260,7 @@ impl World {
             }
             if let Some(first) = first {
                 return if first.nonce == send.nonce {
-                    Outcome::Appended { user: ADA, device, accepted: first.accepted }
+                    Outcome::Appended(first.accepted)
                 } else {
                     refused(ErrorCode::SendConflict)
                 };
@@ -294,7 +294,7 @@ impl World {
             let kept = Kept { version, device: send.device, nonce: send.nonce, accepted };
             self.kept.push(kept);
         }
-        Outcome::Appended { user: send.from, device, accepted }
+        Outcome::Appended(accepted)
     }
 
     /// The window as a question finds it, which knows nothing but the rows.

@@ -2,7 +2,7 @@
 
 use starling_codec::{
     Accepted, Answer, Command, Delivery, DeviceId, DeviceState, Epoch, EpochTag, Kind, MAGIC,
-    MessageId, Outcome, PROTOCOL_VERSION, Place, Query, Resumption, SendNo, SendWindow, Ticket,
+    MessageId, Nonce, Outcome, PROTOCOL_VERSION, Place, Query, Resumption, SendWindow, Ticket,
     UserId, append_frame, append_ping, wire,
 };
 use starling_engine::{Effect, Engine, Identity, Keyring, Now, Settings};
@@ -170,18 +170,7 @@ impl Bench {
         let mut outcomes = Vec::new();
         let mut deliveries: BTreeMap<UserId, Vec<wire::Event>> = BTreeMap::new();
         for (key, append) in appends {
-            let message = wire::Message {
-                conversation: append.conversation.0,
-                seq: append.send_no.0,
-                id: append.id.0,
-                sender: append.sender.0,
-                device: append.device.0,
-                send_no: append.send_no.0,
-                class: append.class as i32,
-                time_ms: append.id.time_ms(),
-                content: append.content,
-                nonce: 0,
-            };
+            let message = append.to_wire(append.send_no.0, Nonce(0));
             for user in append.recipients.iter() {
                 let head = &mut self.heads[user.0 as usize];
                 *head += 1;
@@ -190,15 +179,14 @@ impl Bench {
                 deliveries.entry(user).or_default().push(event);
             }
             let accepted = Accepted {
-                send_no: SendNo(append.send_no.0),
+                send_no: append.send_no,
                 id: append.id,
                 conversation: append.conversation,
                 seq: append.send_no.0,
                 place: Place::new(self.heads[append.sender.0 as usize], Epoch(1)),
                 class: append.class,
             };
-            let (user, device) = (append.sender, append.device);
-            outcomes.push((key, Outcome::Appended { user, device, accepted }));
+            outcomes.push((key, Outcome::Appended(accepted)));
         }
         let deliveries =
             deliveries.into_iter().map(|(user, events)| Delivery { user, events }).collect();

@@ -150,16 +150,14 @@ impl Store {
 
     fn append(&mut self, append: Append, deliveries: &mut BTreeMap<UserId, Vec<Event>>) -> Outcome {
         let Append { sender: user, device, send_no, .. } = append;
-        let refused = |code| Outcome::SendRefused { user, device, send_no, code };
+        let refused = |code| Outcome::SendRefused { send_no, code };
         let full = self.full;
         let row = &mut self.user(user).devices[device.0 as usize - 1];
         match row.window.standing(send_no) {
             Standing::Stale => return refused(ErrorCode::SendStale),
             Standing::Applied => {
                 return match row.answers[&send_no] {
-                    (nonce, accepted) if nonce == append.nonce => {
-                        Outcome::Appended { user, device, accepted }
-                    }
+                    (nonce, accepted) if nonce == append.nonce => Outcome::Appended(accepted),
                     _ => refused(ErrorCode::SendConflict),
                 };
             }
@@ -208,7 +206,7 @@ impl Store {
         };
         let row = &mut self.user(user).devices[device.0 as usize - 1];
         row.answers.insert(send_no, (append.nonce, accepted));
-        Outcome::Appended { user, device, accepted }
+        Outcome::Appended(accepted)
     }
 
     fn enter(&mut self, user: UserId, kind: Kind, deliveries: &mut BTreeMap<UserId, Vec<Event>>) {

@@ -51,8 +51,7 @@ impl Sequencer {
         room: bool,
     ) -> Result<(Outcome, bool), ReadError> {
         let Append { sender, device, send_no, .. } = append;
-        let refuse =
-            |code| Ok((Outcome::SendRefused { user: sender, device, send_no, code }, false));
+        let refuse = |code| Ok((Outcome::SendRefused { send_no, code }, false));
         if append.class == Class::Replicated {
             return refuse(ErrorCode::ClassUnavailable);
         }
@@ -108,7 +107,7 @@ impl Sequencer {
             class: append.class,
         };
         let durable = reserved || append.class == Class::Durable;
-        Ok((Outcome::Appended { user: sender, device, accepted }, durable))
+        Ok((Outcome::Appended(accepted), durable))
     }
 
     /// A send whose number was applied before: the first answer, or a conflict.
@@ -121,8 +120,7 @@ impl Sequencer {
     ) -> Result<(Outcome, bool), ReadError> {
         self.tally.repeats += 1;
         let Append { sender, device, send_no, .. } = *append;
-        let refused =
-            |code| Ok((Outcome::SendRefused { user: sender, device, send_no, code }, false));
+        let refused = |code| Ok((Outcome::SendRefused { send_no, code }, false));
         let first = match self.find_pending(slot, device, send_no) {
             OwnStep::Found(event) => Some(event),
             OwnStep::Before(0) => logs::follow_own(reads, sender, device, send_no, last_own)?,
@@ -135,7 +133,7 @@ impl Sequencer {
         let (id, class) = self.find_message(reads, slot, &first)?;
         let OwnEvent { place, conversation, seq, .. } = first;
         let accepted = Accepted { send_no, id, conversation, seq, place, class };
-        Ok((Outcome::Appended { user: sender, device, accepted }, false))
+        Ok((Outcome::Appended(accepted), false))
     }
 
     /// Looks for a send in what the batch being built has added.
@@ -230,19 +228,9 @@ impl Sequencer {
             }
             None => (Reference::Received { conversation, seq }, Nonce(0)),
         };
-        let lost = usize::from(is_planted(Fault::ContentCut)).min(append.content.len());
-        let message = wire::Message {
-            conversation: conversation.0,
-            seq,
-            id: append.id.0,
-            sender: append.sender.0,
-            device: append.device.0,
-            send_no: append.send_no.0,
-            class: append.class as i32,
-            time_ms: append.id.time_ms(),
-            content: append.content.slice(..append.content.len() - lost),
-            nonce: nonce.0,
-        };
+        let mut message = append.to_wire(seq, nonce);
+        let lost = usize::from(is_planted(Fault::ContentCut));
+        message.content.truncate(append.content.len().saturating_sub(lost));
         let pending = self.pending(slot);
         let pending = &mut self.pending[pending];
         let state = self.users.at(slot);

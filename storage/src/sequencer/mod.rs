@@ -16,8 +16,8 @@ use messages::Held;
 use rustc_hash::FxHashMap;
 use shelf::Shelf;
 use starling_codec::{
-    Announcement, Append, Command, ConversationId, Delivery, DeviceId, Epoch, ErrorCode, MessageId,
-    Outcome, Submission, UserId,
+    Accepted, Announcement, Command, ConversationId, Delivery, DeviceId, Epoch, ErrorCode,
+    MessageId, Outcome, Submission, UserId,
 };
 use state::{ConversationState, NONE, Pending, UserState};
 
@@ -75,9 +75,7 @@ pub enum Absent {
 pub fn unknown_of(command: &Command) -> Outcome {
     let code = ErrorCode::UnknownOutcome;
     match command {
-        Command::Append(Append { sender, device, send_no, .. }) => {
-            Outcome::SendRefused { user: *sender, device: *device, send_no: *send_no, code }
-        }
+        Command::Append(append) => Outcome::SendRefused { send_no: append.send_no, code },
         _ => Outcome::Refused(code),
     }
 }
@@ -86,11 +84,8 @@ pub fn unknown_of(command: &Command) -> Outcome {
 pub fn unknown(outcome: Outcome) -> Outcome {
     let code = ErrorCode::UnknownOutcome;
     match outcome {
-        Outcome::Appended { user, device, accepted } => {
-            Outcome::SendRefused { user, device, send_no: accepted.send_no, code }
-        }
-        Outcome::SendRefused { user, device, send_no, .. } => {
-            Outcome::SendRefused { user, device, send_no, code }
+        Outcome::Appended(Accepted { send_no, .. }) | Outcome::SendRefused { send_no, .. } => {
+            Outcome::SendRefused { send_no, code }
         }
         _ => Outcome::Refused(code),
     }

@@ -2,6 +2,7 @@
 //! short words, and a backend that fails as it is told.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod around;
 pub mod checker;
 pub mod faults;
 pub mod garbled;
@@ -19,6 +20,7 @@ use starling_storage::{
 };
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -308,7 +310,7 @@ impl Send {
 
 pub fn accepted(outcome: Outcome) -> Accepted {
     match outcome {
-        Outcome::Appended { accepted, .. } => accepted,
+        Outcome::Appended(accepted) => accepted,
         other => panic!("{other:?}"),
     }
 }
@@ -328,6 +330,11 @@ pub fn settings() -> StoreSettings {
         mailbox: 16_384,
         ..StoreSettings::default()
     }
+}
+
+/// The same for a store in a folder, with memtables that fill soon.
+pub fn settings_in(directory: &Path) -> StoreSettings {
+    StoreSettings { data_dir: directory.to_owned(), memtable_bytes: 8 << 20, ..settings() }
 }
 
 /// Something that can be opened again and again: a test runs on each.
