@@ -5,7 +5,8 @@
 #
 # Ends not 0 if an input was found that breaks something; it is then in fuzz/artifacts/, and
 # `run.sh 0 TARGET` tries all that is there once more.
-# With FUZZ_KEEP=1 what was learnt is merged into fuzz/corpus/, which is kept small.
+# With FUZZ_KEEP=1 fuzz/corpus/ becomes the fewest inputs that reach all that is known, and those
+# that have a name.
 #
 # The flags are those of cargo-fuzz. With a nightly toolchain there is AddressSanitizer; without one
 # the pinned toolchain does the same without it.
@@ -64,6 +65,12 @@ for target in "${targets[@]}"; do
     "$build/$host/release/$target" -max_total_time="$seconds" -max_len=1024 -len_control=20 -timeout=20 \
         -rss_limit_mb=2048 -artifact_prefix="artifacts/$target-" -print_final_stats=1 "${seeds[@]}"
     if [ -n "${FUZZ_KEEP:-}" ]; then
-        "$build/$host/release/$target" -merge=1 -max_len=512 "corpus/$target" "${seeds[@]}"
+        kept=$build/kept/$target
+        rm -rf "$kept"
+        mkdir -p "$kept"
+        "$build/$host/release/$target" -set_cover_merge=1 -use_counters=0 -max_len=512 \
+            "$kept" "${seeds[@]}"
+        find "corpus/$target" -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
+        cp "$kept"/* "corpus/$target/"
     fi
 done

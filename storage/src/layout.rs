@@ -99,10 +99,13 @@ pub fn inbox_key(user: UserId, first_seq: u64) -> LogKey {
     log_key(u64::from(user.0), first_seq)
 }
 
+/// No log gets this long: a number above it is damage, and there is room for those that follow.
+pub const MAX_SEQ: u64 = 1 << 62;
+
 /// The seq in a key of `message` or `inbox`; `None`: it is not such a key.
 pub fn seq_of(key: &[u8]) -> Option<u64> {
     let (_, seq) = key.split_first_chunk::<8>()?;
-    Some(!u64::from_be_bytes(seq.try_into().ok()?))
+    Some(!u64::from_be_bytes(seq.try_into().ok()?)).filter(|seq| *seq <= MAX_SEQ)
 }
 
 /// Key after the last one with this prefix.

@@ -102,6 +102,12 @@ pub fn window_from_row(
     device: DeviceId,
     mut state: WindowRow,
 ) -> Result<WindowRow, ReadError> {
+    // What is added next names the own message before it by its distance.
+    if state.last_own > head.seq {
+        return Err(ReadError::Corrupt(format!(
+            "send window of user {user}, device {device}, whose inbox ends before it"
+        )));
+    }
     if !state.open || state.as_of == head {
         return Ok(state);
     }
@@ -229,6 +235,27 @@ mod tests {
             assert_eq!(end_of_first_epoch(&rows, 100).unwrap(), Place::new(end, Epoch(1)));
         }
         assert_eq!(end_of_first_epoch(&[(1, 100, 2)], 100).unwrap(), Place::START);
+    }
+
+    #[test]
+    fn an_inbox_that_leaves_no_room_for_another_event_is_named() {
+        for rows in [(u64::MAX - 10, 11, 1), (1, u64::MAX, 1)] {
+            let view = inbox(&[rows]).view();
+            let head = inbox_head(Reads::new(&*view, Tier::All), USER);
+            assert!(matches!(head, Err(ReadError::Corrupt(_))), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_ahead_of_its_inbox_is_named_rather_than_gone_on_from() {
+        let view = inbox(&[(1, 10, 1)]).view();
+        let (reads, head) = (Reads::new(&*view, Tier::All), Place::new(10, Epoch(1)));
+        let window = |last_own| {
+            let row = WindowRow { last_own, ..WindowRow::default() };
+            window_from_row(reads, USER, head, DeviceId(1), row)
+        };
+        assert!(window(10).is_ok());
+        assert!(matches!(window(11), Err(ReadError::Corrupt(_))));
     }
 
     #[test]

@@ -132,6 +132,9 @@ impl<'a> InboxRow<'a> {
         let epoch = Epoch(bytes.varint_u32()?);
         let events = bytes.varint()?;
         let last = first.checked_add(events.checked_sub(1)?)?;
+        if last > layout::MAX_SEQ {
+            return None;
+        }
         Some(InboxRow { user, epoch, first, last, references: bytes.0 })
     }
 

@@ -1,17 +1,20 @@
 //! A store whose rows say anything at all, and everything that may be asked of it and sent to it.
 
-use super::{Running, Send, TIME_MS};
+use super::{Running, Send, TIME_MS, settings};
 use starling_codec::{
     Command, ConversationId, Cursor, DeviceId, Epoch, EpochTag, HistoryRequest, MessageId, Origin,
     PageDirection, Place, Query, Recipients, Submission, UserId,
 };
 use starling_storage::{
-    Backend, FAMILIES, Family, MemoryBackend, ReadError, Reads, Rows, Sequencer, StoreSettings,
-    Tier, answer, begin,
+    Backend, FAMILIES, Family, MemoryBackend, ReadError, Reads, Rows, Sequencer, Store,
+    StoreSettings, Tier, answer, begin,
 };
 use std::{ops::ControlFlow, sync::Arc};
 
-const USERS: [UserId; 3] = [UserId(1), UserId(2), UserId(3)];
+pub const USERS: [UserId; 3] = [UserId(1), UserId(2), UserId(3)];
+
+/// Of the one epoch that the store has had, so that clients may know it.
+const TAG: EpochTag = EpochTag(1);
 
 /// Its family, key and value.
 pub type Row = (Family, Vec<u8>, Vec<u8>);
@@ -40,10 +43,48 @@ impl Garbling {
     }
 }
 
+/// A row of an inbox, which says whatever it says.
+#[derive(Clone, Debug)]
+pub struct InboxRow {
+    pub first_seq: u64,
+    pub events: u64,
+    pub epoch: u32,
+    pub references: Vec<u8>,
+}
+
+/// The rows of a store, with these in the stead of a user's inbox: they need not join on, nor
+/// rise, nor hold what they say.
+pub fn with_inbox(rows: &[Row], user: UserId, inbox: &[InboxRow]) -> Vec<Row> {
+    let prefix = u64::from(user.0).to_be_bytes();
+    let others = rows
+        .iter()
+        .filter(|(family, key, _)| *family != Family::Inbox || !key.starts_with(&prefix));
+    let inbox = inbox.iter().map(|row| {
+        // The newest comes first.
+        let key = [prefix, (!row.first_seq).to_be_bytes()].concat();
+        let mut value = Vec::new();
+        for number in [u64::from(row.epoch), row.events] {
+            put_varint(&mut value, number);
+        }
+        value.extend_from_slice(&row.references);
+        (Family::Inbox, key, value)
+    });
+    others.cloned().chain(inbox).collect()
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
 /// All rows of a small store.
 pub fn rows() -> Vec<Row> {
     let backend = MemoryBackend::new();
-    let mut store = Running::on(Arc::new(backend.clone()));
+    let opened = Store::open_with_tag(Arc::new(backend.clone()), settings(), TAG).unwrap();
+    let mut store = Running::start(opened);
     store.users(&["ada", "bob", "cy"]);
     for send_no in 1..=70 {
         store.sent(Send::new(USERS[0], USERS[1], send_no));
@@ -83,7 +124,7 @@ pub fn questions() -> Vec<Query> {
                 }
             }
             let highest = Place::new(seq, Epoch(1));
-            let (device, last_epoch, last_tag) = (DeviceId(1), Epoch(1), EpochTag(1));
+            let (device, last_epoch, last_tag) = (DeviceId(1), Epoch(1), TAG);
             questions.push(Query::Device { user, device, highest, last_epoch, last_tag });
         }
         questions.push(Query::NameOf { user });
