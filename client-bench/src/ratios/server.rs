@@ -23,16 +23,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `binary` with its data in `data`, which keeps what an earlier one left there.
+    /// Starts `binary` with its data in `data`, which keeps what an earlier one left there, and with
+    /// `settings` besides.
     ///
     /// # Errors
     /// It does not start; what it said is in the error.
-    pub fn start(binary: &Path, data: &Path, core: Option<usize>) -> Result<Server> {
+    pub fn start(
+        binary: &Path,
+        data: &Path,
+        core: Option<usize>,
+        settings: &[&str],
+    ) -> Result<Server> {
         let path = data.with_extension("log");
         let mut command = Command::new(binary);
         command
             .args(["--listen", "127.0.0.1:0", "--shards", "1", "--data"])
             .arg(data)
+            .args(settings)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(&path)?);

@@ -79,7 +79,7 @@ impl Bench {
     }
 
     fn start(&self, data: &Path) -> Result<Server> {
-        Server::start(&self.binary, data, self.server_core)
+        Server::start(&self.binary, data, self.server_core, &[])
     }
 
     fn plan(&self, crew: Crew) -> Plan {
