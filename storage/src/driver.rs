@@ -44,7 +44,7 @@ impl Driver {
     fn serve(&mut self) {
         loop {
             if let Some(result) = self.syncer.take() {
-                self.committer.synced(result);
+                self.committer.synced(result, self.mailbox.len());
             }
             let now = self.started.elapsed();
             let closing = self.closing.load(Ordering::Acquire);

@@ -170,7 +170,7 @@ impl Server {
             ServerHappening::Synced { covers, began_us } => {
                 let took = std::time::Duration::from_micros(stage.now_us - began_us);
                 let result = self.disk.end_sync(covers);
-                self.committer.synced(result.map(|()| took));
+                self.committer.synced(result.map(|()| took), self.mailbox.len());
                 self.pass_on(stage);
                 self.step(stage);
             }
