@@ -67,7 +67,7 @@ fn a_data_folder_without_rights() {
 #[test]
 fn a_data_folder_that_is_a_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    said_of(with_data(file.path()), 1, &["data folder"]);
+    said_of(with_data(file.path()), 1, &["no folder", "--data"]);
 }
 
 #[test]
