@@ -36,7 +36,7 @@ pub enum Told {
     Poisoned(String),
 }
 
-pub struct Teller(mpsc::Sender<Told>);
+pub struct Teller(pub mpsc::Sender<Told>);
 
 impl Announcer for Teller {
     fn announce(&mut self, announcement: Announcement) {
