@@ -21,10 +21,10 @@ const STEP: Duration = Duration::from_millis(100);
 const PACE: Duration = Duration::from_millis(2);
 /// Links that may wait to be written to.
 const FLUSHED_AT_ONCE: usize = 1_024;
-/// Peers are ticked this often, or so much less often as they are many: to look at a million
-/// takes a while.
+/// Peers are ticked this often, and so many of them in turn: to look at a million takes a while,
+/// and the heartbeats that are due of all of them would keep others waiting.
 const TICK_NS: u64 = 250 * NS_PER_MS;
-const TICK_NS_EACH: u64 = 4_000;
+const TICKED_AT_ONCE: usize = 65_536;
 
 /// What one connection heard since its owner last looked.
 #[derive(Debug, Default)]
@@ -71,6 +71,8 @@ pub struct Crowd<D: Dialect> {
     ready: usize,
     dirty: Vec<usize>,
     next_tick_ns: u64,
+    /// The peer whose turn it is to be ticked.
+    ticked_next: usize,
     /// Connections opened a second at most.
     pub rate: Option<f64>,
     /// How long what is due by that rate may be gathered and opened together.
@@ -102,6 +104,7 @@ impl<D: Dialect> Crowd<D> {
             ready: 0,
             dirty: Vec::new(),
             next_tick_ns: 0,
+            ticked_next: 0,
             rate: None,
             gather: PACE,
             begun_ns: HashMap::new(),
@@ -156,18 +159,8 @@ impl<D: Dialect> Crowd<D> {
         }
         let now = self.clock.now_ns();
         if now >= self.next_tick_ns {
-            self.next_tick_ns = now + TICK_NS.max(TICK_NS_EACH * self.members.len() as u64);
-            for index in 0..self.members.len() {
-                let Member { link, peer } = &mut self.members[index];
-                self.dialect.tick(peer, now / NS_PER_MS, &mut self.said);
-                if !self.said.is_empty() {
-                    link.out().append(&mut self.said);
-                    self.touch(index);
-                }
-                if self.dirty.len() == FLUSHED_AT_ONCE {
-                    self.flush()?;
-                }
-            }
+            self.next_tick_ns = now + TICK_NS;
+            self.tick(now)?;
         }
         self.flush()
     }
@@ -182,11 +175,6 @@ impl<D: Dialect> Crowd<D> {
     /// Closes, and gives the dialect back.
     pub fn finish(self) -> D {
         self.dialect
-    }
-
-    /// Connections that are open and ready.
-    pub fn ready(&self) -> usize {
-        self.ready
     }
 
     /// The state of each connection.
@@ -267,6 +255,24 @@ impl<D: Dialect> Crowd<D> {
             link.slim();
         }
         heard(index, ear);
+        Ok(())
+    }
+
+    /// Ticks those whose turn it is.
+    fn tick(&mut self, now_ns: u64) -> Result<()> {
+        for _ in 0..self.members.len().min(TICKED_AT_ONCE) {
+            let index = self.ticked_next;
+            self.ticked_next = (index + 1) % self.members.len();
+            let Member { link, peer } = &mut self.members[index];
+            self.dialect.tick(peer, now_ns / NS_PER_MS, &mut self.said);
+            if !self.said.is_empty() {
+                link.out().append(&mut self.said);
+                self.touch(index);
+            }
+            if self.dirty.len() == FLUSHED_AT_ONCE {
+                self.flush()?;
+            }
+        }
         Ok(())
     }
 

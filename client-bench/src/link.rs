@@ -60,8 +60,8 @@ impl Link {
     /// # Errors
     /// No descriptor or no port is left, or `source` is not an address of this machine.
     pub fn connect(server: SocketAddr, source: Option<IpAddr>) -> io::Result<Link> {
-        let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let socket = Socket::new_raw(Domain::for_address(server), kind, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = source {
             bind_address(&socket, source)?;

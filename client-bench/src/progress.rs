@@ -10,7 +10,6 @@ pub struct Progress {
     every: Option<Duration>,
     begun: Instant,
     phase: &'static str,
-    phase_begun: Instant,
     next: Instant,
 }
 
@@ -18,13 +17,13 @@ impl Progress {
     /// `None` tells nothing, but still knows the phase that failed.
     pub fn new(every: Option<Duration>) -> Progress {
         let now = Instant::now();
-        Progress { every, begun: now, phase: "start", phase_begun: now, next: now }
+        Progress { every, begun: now, phase: "start", next: now }
     }
 
     /// A phase begins.
     pub fn begin(&mut self, phase: &'static str) {
-        (self.phase, self.phase_begun) = (phase, Instant::now());
-        self.next = self.phase_begun + self.every.unwrap_or_default();
+        self.phase = phase;
+        self.next = Instant::now() + self.every.unwrap_or_default();
         if self.every.is_some() {
             eprintln!("{}: begins", self.place());
         }
@@ -35,14 +34,6 @@ impl Progress {
         let Some(every) = self.every.filter(|_| Instant::now() >= self.next) else { return };
         self.next += every;
         eprintln!("{}: {}", self.place(), how_far());
-    }
-
-    /// As [`Progress::tell`], for a count that is to reach `goal`.
-    pub fn tell_count(&mut self, count: usize, goal: usize) {
-        let spent_s = self.phase_begun.elapsed().as_secs_f64();
-        self.tell(|| {
-            format!("{count} of {goal}, {:.0} a second so far", count as f64 / spent_s.max(1e-3))
-        });
     }
 
     /// An error says in which phase it came, and when.

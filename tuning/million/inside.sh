@@ -65,7 +65,7 @@ put idle_slab_client "$client"
 put idle_user "$(number "$directory/idle.json" pss_bytes_per_connection)"
 
 begin "server"
-starling-server --data "$directory/data" --listen $address --heartbeat-s "$heartbeat" \
+$server_on starling-server --data "$directory/data" --listen $address --heartbeat-s "$heartbeat" \
     ${shards:+--shards "$shards"} >"$directory/ready" 2>"$directory/server.log" &
 server=$!
 tries=600
@@ -85,7 +85,7 @@ few=$((connections / 20))
 slabs() { cat /proc/slabinfo >"$directory/slabs-$1" 2>/dev/null || :; }
 slabs before
 {
-    bounded starling-bench hold --server $address --operator-key "$directory/data/operator.key" \
+    bounded $tool_on starling-bench hold --server $address --operator-key "$directory/data/operator.key" \
         --users "$directory/users" --server-pid $server --connections "$connections" \
         --report-at $few --seconds 30 --login-rate search --progress 10 \
         --heartbeat-min "$heartbeat" --heartbeat-max "$heartbeat" --until-beaten --cut-every 100 \

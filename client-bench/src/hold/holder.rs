@@ -106,18 +106,18 @@ impl Holder {
         })
     }
 
-    /// Holds `count` devices, each with its message.
+    /// Holds `count` devices, each with its message, which comes soon after it logged in: who waits
+    /// for the last of a million has long been held then.
     ///
     /// # Errors
     /// The server refuses or closes a connection, or a message does not come.
     pub fn grow_to(&mut self, count: usize) -> Result<()> {
-        self.progress.begin("logging in");
-        let logged_in = self.log_in(count);
-        self.progress.blame(logged_in)?;
-        self.progress.begin("a message to each");
-        self.ledger.devices = count;
-        let delivered = self.deliver();
-        self.progress.blame(delivered)
+        self.progress.begin("logging in, and a message to each");
+        while self.ledger.devices < count {
+            let grown = self.log_in(count).and_then(|()| self.deliver());
+            self.progress.blame(grown)?;
+        }
+        Ok(())
     }
 
     /// Cuts off every `step`th device without a word; each must come back, and get a message
@@ -167,21 +167,23 @@ impl Holder {
         tally.beaten = tally.beaten.max(beaten as u64);
     }
 
+    /// Logs some more devices in, `count` at most.
     fn log_in(&mut self, count: usize) -> Result<()> {
-        while self.crowd.ready() < count + 1 {
-            let before = self.crowd.ready();
-            let step = self.crowd.rate.map_or(BETWEEN_LOOKS, |per_s| (TRIAL_S * per_s) as usize);
-            let (begun, target) = (Instant::now(), (before + step.max(1)).min(count + 1));
-            self.crowd.grow_to(target, &mut |index, heard| self.ledger.note(index, heard))?;
-            let opening = std::mem::take(&mut self.crowd.opening);
-            self.login.merge(&opening);
-            let (ready, rate) = (self.crowd.ready() - 1, self.crowd.rate.unwrap_or(f64::INFINITY));
-            self.progress.tell(|| format!("{ready} of {count}, at {rate:.0} a second just now"));
-            let Some(search) = &mut self.search else { continue };
-            let reached_per_s = (target - before) as f64 / begun.elapsed().as_secs_f64();
+        let before = self.ledger.devices;
+        let some = self.crowd.rate.map_or(BETWEEN_LOOKS, |per_s| (TRIAL_S * per_s) as usize);
+        let (begun, devices) = (Instant::now(), (before + some.max(1)).min(count));
+        self.crowd.grow_to(devices + 1, &mut |index, heard| self.ledger.note(index, heard))?;
+        self.ledger.devices = devices;
+        let opening = std::mem::take(&mut self.crowd.opening);
+        self.login.merge(&opening);
+        if let Some(search) = &mut self.search {
+            let reached_per_s = (devices - before) as f64 / begun.elapsed().as_secs_f64();
             search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99)));
             self.crowd.rate = Some(search.per_s());
         }
+        let rate = self.crowd.rate.unwrap_or(f64::INFINITY);
+        self.progress
+            .tell(|| format!("{devices} of {count} are in, at {rate:.0} a second just now"));
         Ok(())
     }
 
@@ -199,7 +201,7 @@ impl Holder {
                 (before, moved_ns) = (self.ledger.progress(), now);
             }
             let messages = self.ledger.tally.messages;
-            self.progress.tell_count(messages as usize, count);
+            self.progress.tell(|| format!("{messages} of {count} messages came"));
             ensure!(
                 now < moved_ns + PATIENCE_NS,
                 "{messages} of {count} messages came, then none for long"
