@@ -69,6 +69,7 @@ pub struct Crowd<D: Dialect> {
     scratch: Scratch,
     members: Vec<Member<D::Peer>>,
     ready: usize,
+    growth: Growth,
     dirty: Vec<usize>,
     next_tick_ns: u64,
     /// The peer whose turn it is to be ticked.
@@ -83,6 +84,17 @@ pub struct Crowd<D: Dialect> {
     said: Vec<u8>,
     /// From connecting to being ready.
     pub opening: Latencies,
+}
+
+/// How many connections there shall be, and since when.
+#[derive(Clone, Copy, Default)]
+struct Growth {
+    count: usize,
+    /// So many there were.
+    first: usize,
+    begun_ns: u64,
+    /// When one last got ready.
+    moved_ns: u64,
 }
 
 struct Member<P> {
@@ -102,6 +114,7 @@ impl<D: Dialect> Crowd<D> {
             scratch: Scratch::default(),
             members: Vec::new(),
             ready: 0,
+            growth: Growth::default(),
             dirty: Vec::new(),
             next_tick_ns: 0,
             ticked_next: 0,
@@ -118,30 +131,50 @@ impl<D: Dialect> Crowd<D> {
     /// # Errors
     /// A connection is refused or closed, or none gets ready for long.
     pub fn grow_to(&mut self, count: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
-        let (begun_ns, first) = (self.clock.now_ns(), self.members.len());
-        let gather_ns = ns(self.gather);
-        let mut moved_ns = begun_ns;
-        self.members.reserve_exact(count.saturating_sub(first));
-        while self.ready < count {
-            let spent_ns = (self.clock.now_ns() - begun_ns) / gather_ns * gather_ns;
-            let by_rate = |rate: f64| count.min(first + (rate * spent_ns as f64 / 1e9) as usize);
-            let due = self.rate.map_or(count, by_rate);
-            while self.members.len() < due && self.members.len() - self.ready < OPENING_AT_ONCE {
-                self.open()?;
-            }
-            let before = self.ready;
-            self.turn(if due < count { self.gather } else { STEP }, heard)?;
-            let now = self.clock.now_ns();
-            // Nobody on the way is a pause of ours.
-            if self.ready > before || self.members.len() == self.ready {
-                moved_ns = now;
-            }
-            ensure!(
-                now < moved_ns + PATIENCE_NS,
-                "{} of {count} connections got ready, then none for long",
-                self.ready
-            );
+        self.aim_at(count);
+        while self.is_growing() {
+            self.grow(heard)?;
         }
+        Ok(())
+    }
+
+    /// There shall be `count` connections: [`Crowd::grow`] opens them.
+    pub fn aim_at(&mut self, count: usize) {
+        let now_ns = self.clock.now_ns();
+        self.growth =
+            Growth { count, first: self.members.len(), begun_ns: now_ns, moved_ns: now_ns };
+        self.members.reserve_exact(count.saturating_sub(self.growth.first));
+    }
+
+    /// Whether some of those aimed at are not ready.
+    pub fn is_growing(&self) -> bool {
+        self.ready < self.growth.count
+    }
+
+    /// Opens what is due of those aimed at, waits for something to happen, and does it.
+    ///
+    /// # Errors
+    /// As [`Crowd::grow_to`].
+    pub fn grow(&mut self, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
+        let (Growth { count, first, begun_ns, .. }, gather_ns) = (self.growth, ns(self.gather));
+        let spent_ns = (self.clock.now_ns() - begun_ns) / gather_ns * gather_ns;
+        let by_rate = |rate: f64| count.min(first + (rate * spent_ns as f64 / 1e9) as usize);
+        let due = self.rate.map_or(count, by_rate);
+        while self.members.len() < due && self.members.len() - self.ready < OPENING_AT_ONCE {
+            self.open()?;
+        }
+        let before = self.ready;
+        self.turn(if due < count { self.gather } else { STEP }, heard)?;
+        let now = self.clock.now_ns();
+        // Nobody on the way is a pause of ours.
+        if self.ready > before || self.members.len() == self.ready {
+            self.growth.moved_ns = now;
+        }
+        ensure!(
+            now < self.growth.moved_ns + PATIENCE_NS,
+            "{} of {count} connections got ready, then none for long",
+            self.ready
+        );
         Ok(())
     }
 

@@ -65,7 +65,7 @@ put idle_slab_client "$client"
 put idle_user "$(number "$directory/idle.json" pss_bytes_per_connection)"
 
 begin "server"
-$server_on starling-server --data "$directory/data" --listen $address --heartbeat-s "$heartbeat" \
+starling-server --data "$directory/data" --listen $address --heartbeat-s "$heartbeat" \
     ${shards:+--shards "$shards"} >"$directory/ready" 2>"$directory/server.log" &
 server=$!
 tries=600

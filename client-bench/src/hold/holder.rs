@@ -106,18 +106,19 @@ impl Holder {
         })
     }
 
-    /// Holds `count` devices, each with its message, which comes soon after it logged in: who waits
-    /// for the last of a million has long been held then.
+    /// Holds `count` devices, each with its message, which is written while the next ones log in:
+    /// who waits for the last of a million has long been held then.
     ///
     /// # Errors
     /// The server refuses or closes a connection, or a message does not come.
     pub fn grow_to(&mut self, count: usize) -> Result<()> {
         self.progress.begin("logging in, and a message to each");
         while self.ledger.devices < count {
-            let grown = self.log_in(count).and_then(|()| self.deliver());
+            let grown = self.log_in(count);
             self.progress.blame(grown)?;
         }
-        Ok(())
+        let delivered = self.deliver();
+        self.progress.blame(delivered)
     }
 
     /// Cuts off every `step`th device without a word; each must come back, and get a message
@@ -167,12 +168,17 @@ impl Holder {
         tally.beaten = tally.beaten.max(beaten as u64);
     }
 
-    /// Logs some more devices in, `count` at most.
+    /// Logs some more devices in, `count` at most, and writes to those that were.
     fn log_in(&mut self, count: usize) -> Result<()> {
         let before = self.ledger.devices;
         let some = self.crowd.rate.map_or(BETWEEN_LOOKS, |per_s| (TRIAL_S * per_s) as usize);
         let (begun, devices) = (Instant::now(), (before + some.max(1)).min(count));
-        self.crowd.grow_to(devices + 1, &mut |index, heard| self.ledger.note(index, heard))?;
+        self.ledger.arrived.resize(before, false);
+        self.crowd.aim_at(devices + 1);
+        while self.crowd.is_growing() {
+            self.write(before as u64);
+            self.crowd.grow(&mut |index, heard| self.ledger.note(index, heard))?;
+        }
         self.ledger.devices = devices;
         let opening = std::mem::take(&mut self.crowd.opening);
         self.login.merge(&opening);
@@ -182,8 +188,12 @@ impl Holder {
             self.crowd.rate = Some(search.per_s());
         }
         let rate = self.crowd.rate.unwrap_or(f64::INFINITY);
-        self.progress
-            .tell(|| format!("{devices} of {count} are in, at {rate:.0} a second just now"));
+        let messages = self.ledger.tally.messages;
+        self.progress.tell(|| {
+            format!(
+                "{devices} of {count}, at {rate:.0} a second just now; {messages} messages came"
+            )
+        });
         Ok(())
     }
 

@@ -260,8 +260,12 @@ impl Report for Hold {
                 ),
             ));
         }
-        let bytes =
-            |value: Option<f64>| value.map_or("unknown".into(), |bytes| format!("{bytes:.0} B"));
+        // Of few connections less may come out than nothing: what the server frees meanwhile.
+        let bytes = |value: Option<f64>| match value {
+            None => "unknown".into(),
+            Some(bytes) if bytes < 0.0 => "too few connections to tell".into(),
+            Some(bytes) => format!("{bytes:.0} B"),
+        };
         lines.extend([
             ("server PSS a connection", bytes(self.server_pss_bytes_per_connection)),
             ("without memtables, cache", bytes(self.server_own_bytes_per_connection)),
