@@ -11,7 +11,7 @@ use crate::{
     arguments::Target,
     latency::{Latencies, Percentiles},
     machine::{self, Machine, Memory},
-    operator::Operator,
+    operator::{Counters, Operator},
     report::{Report, line},
     users::Users,
 };
@@ -120,6 +120,11 @@ pub struct Hold {
     /// Of the server, in microseconds a connection and second, if its rest was measured.
     pub idle_cpu_us_per_connection_s: Option<f64>,
     pub tally: HoldTally,
+    /// The server's counters before the first connection and with the last one, and what rose
+    /// between.
+    pub before: Counters,
+    pub after: Counters,
+    pub risen: Counters,
 }
 
 /// What the held devices heard.
@@ -146,18 +151,20 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
     let limit = machine::raise_file_limit()?.saturating_sub(RESERVE).min(plan.per_process);
     ensure!(plan.connections > 0 && limit > 0, "nothing to hold");
     let processes = plan.connections.div_ceil(limit);
-    let mut operator = Operator::connect(target.server, &target.operator_key)?;
+    // Anew each time: whoever says nothing for as long as a large crowd takes is closed.
+    let operator = || Operator::connect(target.server, &target.operator_key);
     let mut users = Users::open(target.users.as_deref())?;
     // Each process has a user of its own that writes to the others.
-    users.ensure(plan.connections + processes, &mut operator)?;
+    users.ensure(plan.connections + processes, &mut operator()?)?;
     let mut parts = Parts::start(target, plan, processes, &mut users)?;
-    let empty = Point::now(&mut operator, target.server_pid, 0)?;
+    let before = operator()?.counters()?;
+    let empty = Point::now(&mut operator()?, target.server_pid, 0)?;
     let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
     let mut points = Vec::new();
     for count in smaller.chain([plan.connections]) {
         parts.grow_to(count)?;
         parts.keep(plan.quiet)?;
-        points.push(Point::now(&mut operator, target.server_pid, count)?);
+        points.push(Point::now(&mut operator()?, target.server_pid, count)?);
     }
     let server_cpu_s = || target.server_pid.map(machine::running_cpu_s).transpose();
     let (cpu_s, begun) = (server_cpu_s()?, Instant::now());
@@ -171,6 +178,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
     if let Some(step) = plan.cut_every {
         parts.cut(step)?;
     }
+    let after = operator()?.counters()?;
     let (tally, login): (HoldTally, Latencies) = parts.finish(&mut users)?;
     users.save()?;
     let last = &points[points.len() - 1];
@@ -199,6 +207,9 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         empty,
         points,
         tally,
+        risen: after.since(&before),
+        before,
+        after,
     })
 }
 
