@@ -12,7 +12,7 @@ use std::{
 
 /// Prove that recorded histories keep Starling's delivery contract.
 ///
-/// Exit codes: 0 it holds, 1 it is violated, 2 a history cannot be read.
+/// Exit codes: 0 it holds, 1 it is violated, 2 a history cannot be read, or has no record.
 #[derive(Debug, Parser)]
 #[command(name = "starling-check", version = VERSION, max_term_width = 100)]
 struct Arguments {

@@ -19,6 +19,13 @@ pub enum CannotRead {
     Line { path: PathBuf, line: u64, error: Unreadable },
     #[error("more than {} files", u16::MAX)]
     TooManyFiles,
+    #[error("there is no record in {}", named(.0))]
+    NoRecord(Vec<PathBuf>),
+}
+
+fn named(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }
 
 /// Checks files that are one history. Lines of a device that are in several files are taken in
@@ -29,7 +36,12 @@ pub fn check_files(paths: &[PathBuf]) -> Result<Verdict, CannotRead> {
         let file = u16::try_from(file).map_err(|_| CannotRead::TooManyFiles)?;
         read(path, |line, bytes| take(&mut checker, Position::new(file, line), bytes))?;
     }
-    Ok(checker.finish())
+    let verdict = checker.finish();
+    // Of nothing everything holds, and nobody meant to ask that.
+    match verdict.records {
+        0 => Err(CannotRead::NoRecord(paths.to_owned())),
+        _ => Ok(verdict),
+    }
 }
 
 fn take(checker: &mut Checker, position: Position, bytes: &[u8]) -> Result<(), Unreadable> {
