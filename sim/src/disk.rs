@@ -29,7 +29,8 @@ struct Shared {
     full: AtomicBool,
     /// Reads that miss the cache, in percent.
     cold_percent: AtomicU64,
-    misses: AtomicU64,
+    failed_writes: AtomicU64,
+    failed_syncs: AtomicU64,
     suspected: AtomicBool,
 }
 
@@ -43,7 +44,8 @@ impl Disk {
                 fail_sync: AtomicBool::new(false),
                 full: AtomicBool::new(false),
                 cold_percent: AtomicU64::new(cold_percent),
-                misses: AtomicU64::new(0),
+                failed_writes: AtomicU64::new(0),
+                failed_syncs: AtomicU64::new(0),
                 suspected: AtomicBool::new(false),
             }),
         }
@@ -82,7 +84,10 @@ impl Disk {
 
     fn may_sync(&self) -> Result<(), WriteError> {
         match self.shared.fail_sync.swap(false, Relaxed) {
-            true => Err(WriteError("the disk did not sync".to_owned())),
+            true => {
+                self.shared.failed_syncs.fetch_add(1, Relaxed);
+                Err(WriteError("the disk did not sync".to_owned()))
+            }
             false => Ok(()),
         }
     }
@@ -110,9 +115,14 @@ impl Disk {
         self.rows = backup.backup(backup.log_ends().1);
     }
 
-    /// Reads that missed the cache so far.
-    pub fn misses(&self) -> u64 {
-        self.shared.misses.load(Relaxed)
+    /// Writes that failed so far.
+    pub fn failed_writes(&self) -> u64 {
+        self.shared.failed_writes.load(Relaxed)
+    }
+
+    /// Syncs that failed so far.
+    pub fn failed_syncs(&self) -> u64 {
+        self.shared.failed_syncs.load(Relaxed)
     }
 
     /// Whether a failure left its mark beside the data; it is gone then.
@@ -129,6 +139,7 @@ impl Disk {
 impl Backend for Disk {
     fn write(&self, rows: &Rows) -> Result<(), WriteError> {
         if self.shared.fail_write.swap(false, Relaxed) {
+            self.shared.failed_writes.fetch_add(1, Relaxed);
             // The entry may be in the log all the same.
             if self.lock().chance(50) {
                 self.rows.write(rows)?;
@@ -175,7 +186,6 @@ impl Cached {
         let shared = &self.disk.shared;
         let cold_percent = shared.cold_percent.load(Relaxed);
         if tier == Tier::Memory && cold_percent > 0 && self.disk.lock().chance(cold_percent) {
-            shared.misses.fetch_add(1, Relaxed);
             return Err(ReadError::Incomplete);
         }
         Ok(())

@@ -150,11 +150,16 @@ impl World {
         let Some(trouble) = self.stage.random.pick(&troubles) else { return };
         self.stage.note(trouble.name(), &[]);
         match trouble {
-            Trouble::Cuts => self.on_a_link(|world, link| world.stage.cut(link)),
+            Trouble::Cuts => self.on_a_link(|world, link| {
+                world.stage.coverage.reach(Branch::LinkCut);
+                world.stage.cut(link);
+            }),
             Trouble::HalfOpen => self.on_a_link(|world, link| {
+                world.stage.coverage.reach(Branch::LinkDead);
                 world.stage.network.link(link).dead = true;
             }),
             Trouble::Stalls => self.on_a_link(|world, link| {
+                world.stage.coverage.reach(Branch::LinkStalled);
                 let until_us = world.stage.now_us + world.stage.random.around(5_000_000);
                 world.stage.stall(link, until_us);
             }),

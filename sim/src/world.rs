@@ -159,7 +159,9 @@ impl World {
         if let Some(server) = self.server.take() {
             server.bury(&mut self.stage);
         }
-        let Stage { trace, coverage, .. } = self.stage;
+        let Stage { trace, mut coverage, .. } = self.stage;
+        coverage.add(Branch::WriteFailed, self.disk.failed_writes());
+        coverage.add(Branch::SyncFailed, self.disk.failed_syncs());
         let mut failures: Vec<String> = unsettled.into_iter().collect();
         failures.extend(self.witness.finish(&coverage));
         Report { hash: trace.hash(), coverage, failures, steps: taken }

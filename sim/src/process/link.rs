@@ -17,6 +17,9 @@ impl Process {
         let now_ms = self.now_ms(stage);
         let unreachable =
             stage.plan.troubles.has(Trouble::Unreachable) && !stage.calm && stage.random.one_in(5);
+        if unreachable && server.is_some() {
+            stage.coverage.reach(Branch::Unreachable);
+        }
         let Some(life) = server.filter(|_| !unreachable) else {
             return match &mut self.doing {
                 Doing::Runs(session) => session.closed(now_ms),

@@ -282,9 +282,12 @@ impl Server {
         if self.told.0.wants_sync.swap(false, Relaxed) {
             let covers = self.disk.written();
             let began_us = stage.now_us;
-            let slow = stage.plan.troubles.has(Trouble::SlowSyncs) && !stage.calm;
-            let mean_us =
-                if slow && stage.random.one_in(20) { 2_000_000 } else { stage.plan.sync_us };
+            let may_be_slow = stage.plan.troubles.has(Trouble::SlowSyncs) && !stage.calm;
+            let slow = may_be_slow && stage.random.one_in(20);
+            if slow {
+                stage.coverage.reach(Branch::SyncSlow);
+            }
+            let mean_us = if slow { 2_000_000 } else { stage.plan.sync_us };
             let synced = ServerHappening::Synced { covers, began_us };
             stage.after_about(mean_us, Happening::Server(self.life, synced));
         }

@@ -157,6 +157,9 @@ impl Server {
 
     fn wake_at(&mut self, stage: &mut Stage, number: u16, at_us: u64) {
         let shard = &mut self.shards[usize::from(number)];
+        if at_us < shard.paused_until_us {
+            stage.coverage.reach(Branch::ShardPaused);
+        }
         let at_us = at_us.max(shard.paused_until_us);
         if shard.due_us.is_none_or(|due_us| at_us < due_us) {
             shard.due_us = Some(at_us);
