@@ -36,7 +36,11 @@ impl Process {
                     stage.note("online", &[self.number as u64]);
                 }
                 Event::Stopped(reason) => stopped = Some(reason),
-                Event::Answered { result, .. } => {
+                Event::Answered { request_id, result } => {
+                    if !self.asked.remove(&request_id) {
+                        let words = format!("request {request_id} of {at:?} was answered twice");
+                        witness.complaints.push(words);
+                    }
                     if result == Err(RequestError::Lost) {
                         stage.coverage.reach(Branch::RequestLost);
                     }

@@ -20,6 +20,7 @@ use starling_client::{
     Entry, EntryState, Identity, MemoryStore, Outgoing, Request, Session, SessionSettings, Wish,
 };
 use starling_codec::{DeviceId, Nonce, Place, UserId, history::At, wire};
+use std::collections::BTreeSet;
 
 /// What a process does.
 enum Doing {
@@ -58,6 +59,8 @@ pub struct Process {
     pub backup: Option<MemoryStore>,
     /// Wrong guesses in a row.
     guesses: usize,
+    /// Requests of the session that have no answer.
+    asked: BTreeSet<u32>,
 }
 
 /// Device numbers of copies in the history begin here.
@@ -85,6 +88,7 @@ impl Process {
             slow_until_us: 0,
             backup: None,
             guesses: 0,
+            asked: BTreeSet::new(),
         }
     }
 
@@ -118,7 +122,7 @@ impl Process {
     pub fn request(&mut self, stage: &Stage, request: Request) {
         let now_ms = self.now_ms(stage);
         if let Doing::Runs(session) = &mut self.doing {
-            let _ = session.request(now_ms, request);
+            self.asked.extend(session.request(now_ms, request));
         }
     }
 
@@ -135,9 +139,10 @@ impl Process {
             Doing::Runs(session) if !session.is_live() => Err("is not online".to_owned()),
             Doing::Runs(session) => {
                 let open = |entry: &&Entry| !matches!(entry.state, EntryState::Unsent(_));
-                match session.outbox().find(open) {
-                    Some(entry) => Err(format!("has no answer to send {}", entry.send_no)),
-                    None => Ok(()),
+                match (session.outbox().find(open), self.asked.first()) {
+                    (Some(entry), _) => Err(format!("has no answer to send {}", entry.send_no)),
+                    (None, Some(request)) => Err(format!("has no answer to request {request}")),
+                    (None, None) => Ok(()),
                 }
             }
         }
@@ -243,6 +248,8 @@ impl Process {
             &[self.number as u64, u64::from(at.user.0), u64::from(at.device.0)],
         );
         self.doing = Doing::Runs(Box::new(session));
+        // Who asked in an earlier life is not there to be answered.
+        self.asked.clear();
     }
 
     /// One look after the session.
