@@ -9,6 +9,8 @@ use support::planted;
 const TEXT: &str = include_str!("../../docs/delivery-contract.md");
 /// Headings whose sections promise nothing.
 const NO_PROMISES: &[&str] = &["What is not promised", "Planted faults"];
+/// What finds faults beside the properties of a history.
+const SIMULATION: &str = "simulation";
 
 /// The sentences of promises, each with the names at its end.
 fn promises() -> Vec<(String, Vec<String>)> {
@@ -80,7 +82,8 @@ fn every_promise_names_its_proof() {
 #[test]
 fn every_property_is_turned_red_by_a_planted_fault() {
     let table = table();
-    let found_by: BTreeSet<&str> = table.iter().map(|[.., property]| &**property).collect();
+    let mut found_by: BTreeSet<&str> = table.iter().map(|[.., finder]| &**finder).collect();
+    found_by.remove(SIMULATION);
     assert_eq!(found_by, known());
 }
 

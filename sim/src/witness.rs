@@ -89,7 +89,7 @@ impl Witness {
     pub fn kept(&mut self, at: At, place: Place) {
         let At { user, device } = at;
         let words = format!("device {user}.{device} kept events that it removed, above {place:?}");
-        self.complaints.push(format!("{}: {words}", Property::Converge.name()));
+        self.complaints.push(words);
     }
 
     /// A message got a number, or another one.
@@ -233,6 +233,8 @@ impl Witness {
             let evidence: Vec<_> = violation.evidence.iter().map(|at| at.line()).collect();
             format!("{violation} (lines {evidence:?})")
         });
-        self.complaints.iter().cloned().chain(violations).collect()
+        // So that nobody takes for the checker's what only the simulation could see.
+        let complaints = self.complaints.iter().map(|words| format!("simulation: {words}"));
+        complaints.chain(violations).collect()
     }
 }

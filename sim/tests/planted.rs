@@ -1,5 +1,6 @@
 //! Defects planted in the engine, the store and the client are found, each by the property that
-//! it hurts. docs/delivery-contract.md has them in a table.
+//! it hurts, or by the simulation where no history shows it. docs/delivery-contract.md has them in
+//! a table.
 //!
 //! Runs by a command of its own, `cargo test -p starling-sim --features planted-faults`: no build
 //! of the workspace has the defects in it.
@@ -52,7 +53,7 @@ planted! {
     acks_ahead: AcksAhead in "client",
         "a client acknowledges what it has only heard of", found by "acks-rise";
     store_keeps: StoreKeeps in "client",
-        "a client's store keeps what it is told to remove", found by "converge";
+        "a client's store keeps what it is told to remove", found by "simulation";
     rewind_too_far: RewindTooFar in "engine", "a rewind goes back to the start", found by "rewind";
 }
 
