@@ -2,9 +2,13 @@
 
 mod support;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Union};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, Value,
+    prost::Message as _,
+};
 use starling_codec::{
-    Body, Decoded, ErrorCode, Kind, append_event, append_frame, append_header, decode_frame,
+    Body, Decoded, ErrorCode, Frame, Kind, append_event, append_frame, append_header, decode_frame,
     limits, wire,
 };
 
@@ -76,81 +80,65 @@ fn bytes() -> impl Strategy<Value = bytes::Bytes> {
     proptest::collection::vec(any::<u8>(), 0..200).prop_map(Into::into)
 }
 
-fn place() -> impl Strategy<Value = Option<wire::Place>> {
-    proptest::option::of(
-        (any::<u64>(), any::<u32>()).prop_map(|(seq, epoch)| wire::Place { seq, epoch }),
-    )
+/// What a field may say. Small numbers come often, for they are what a default is mistaken for.
+fn value(field: &FieldDescriptor) -> BoxedStrategy<Value> {
+    let one = match field.kind() {
+        FieldKind::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
+        FieldKind::Uint32 | FieldKind::Fixed32 => {
+            prop_oneof![0..3_u32, any::<u32>()].prop_map(Value::U32).boxed()
+        }
+        FieldKind::Uint64 | FieldKind::Fixed64 => {
+            prop_oneof![0..3_u64, any::<u64>()].prop_map(Value::U64).boxed()
+        }
+        FieldKind::String => text().prop_map(Value::String).boxed(),
+        FieldKind::Bytes => bytes().prop_map(Value::Bytes).boxed(),
+        FieldKind::Enum(_) => (0..4).prop_map(Value::EnumNumber).boxed(),
+        FieldKind::Message(of) => message(of).prop_map(Value::Message).boxed(),
+        other => panic!("{}: no body has a field of {other:?} yet", field.full_name()),
+    };
+    if field.is_list() {
+        proptest::collection::vec(one, 0..8).prop_map(Value::List).boxed()
+    } else {
+        one
+    }
 }
 
-fn message() -> impl Strategy<Value = wire::Message> {
-    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>());
-    let more = (any::<u64>(), 0..3, any::<u64>(), any::<u64>(), bytes());
-    (numbers, more).prop_map(
-        |((conversation, seq, id, sender, device), (send_no, class, time_ms, nonce, content))| {
-            wire::Message {
-                conversation,
-                seq,
-                id,
-                sender,
-                device,
-                send_no,
-                class,
-                time_ms,
-                content,
-                nonce,
-            }
-        },
-    )
+/// Any message of a type of the schema: each field may be there, and of alternatives one.
+fn message(of: MessageDescriptor) -> BoxedStrategy<DynamicMessage> {
+    let filled = |field: FieldDescriptor| {
+        value(&field).prop_map(move |value| (field.clone(), value)).boxed()
+    };
+    let alone = of.fields().filter(|field| field.containing_oneof().is_none()).map(filled);
+    let alternatives = of.oneofs().map(|oneof| Union::new(oneof.fields().map(filled)).boxed());
+    let fields: Vec<_> = alone.chain(alternatives).map(proptest::option::of).collect();
+    fields
+        .prop_map(move |fields| {
+            let mut message = DynamicMessage::new(of.clone());
+            fields.iter().flatten().for_each(|(field, value)| {
+                message.set_field(field, value.clone());
+            });
+            message
+        })
+        .boxed()
 }
 
 fn event() -> impl Strategy<Value = wire::Event> {
-    let delivered = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>()).prop_map(
-        |(conversation, user, seq, time_ms)| {
-            wire::event::Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms })
-        },
-    );
-    let kind = prop_oneof![message().prop_map(wire::event::Kind::Message), delivered];
-    (any::<u64>(), any::<u32>(), any::<u64>(), proptest::option::of(kind))
-        .prop_map(|(seq, epoch, prev, kind)| wire::Event { seq, epoch, prev, kind })
+    let of = support::schema().get_message_by_name("starling.v1.Event").unwrap();
+    message(of).prop_map(|event| event.transcode_to().unwrap())
 }
 
+/// A body of any kind, as the schema has it.
 fn body() -> impl Strategy<Value = Body> {
-    let hello = (bytes(), any::<u64>(), place(), place(), any::<u64>(), text()).prop_map(
-        |(token, connect_no, cursor, highest, last_tag, client)| {
-            let opening = Some(wire::Opening { client, ..Default::default() });
-            let hello = wire::Hello {
-                opening,
-                token,
-                connect_no,
-                cursor,
-                highest,
-                last_tag,
-                ..Default::default()
-            };
-            Body::Hello(hello)
-        },
-    );
-    let to = prop_oneof![
-        any::<u32>().prop_map(wire::send::To::User),
-        any::<u64>().prop_map(wire::send::To::Conversation)
-    ];
-    let send = (any::<u64>(), any::<u64>(), any::<u64>(), proptest::option::of(to), bytes())
-        .prop_map(|(send_no, nonce, oldest, to, content)| {
-            Body::Send(wire::Send { send_no, nonce, oldest, to, content, ..Default::default() })
-        });
-    let events = (proptest::collection::vec(event(), 0..8), any::<u64>())
-        .prop_map(|(events, head)| Body::Events(wire::Events { events, head }));
-    let page = (any::<u32>(), proptest::collection::vec(message(), 0..8), any::<bool>(), place())
-        .prop_map(|(request_id, messages, more, head)| {
-            let conversation = u64::from(request_id);
-            Body::HistoryPage(wire::HistoryPage { request_id, conversation, messages, more, head })
-        });
-    let names =
-        (any::<u32>(), proptest::collection::vec(text(), 0..8)).prop_map(|(request_id, names)| {
-            Body::CreateUsers(wire::CreateUsers { request_id, names, ..Default::default() })
-        });
-    let ack = place().prop_map(|cursor| Body::Ack(wire::Ack { cursor }));
-    prop_oneof![Just(Body::Ping(())), hello, send, events, page, names, ack]
+    let schema = support::schema();
+    let decode = |kind, body: &[u8]| Body::decode(Frame { kind, body }).unwrap();
+    Union::new(Kind::ALL.iter().map(|&kind| {
+        if kind.has_body() {
+            let message = message(support::body_type(&schema, kind));
+            message.prop_map(move |message| decode(kind, &message.encode_to_vec())).boxed()
+        } else {
+            Just(decode(kind, &[])).boxed()
+        }
+    }))
 }
 
 proptest! {
