@@ -271,7 +271,8 @@ impl Slab {
     pub(crate) fn remove(&mut self, number: u32) {
         let next = self.free;
         let slot = self.at_mut(number);
-        debug_assert!(slot.timer.prev == NONE && slot.timer.next == NONE);
+        // One that is freed while armed would join two lists: of free slots, and of a bucket.
+        assert!(slot.timer.prev == NONE && slot.timer.next == NONE, "a slot is freed while armed");
         let activity = slot.activity.take();
         slot.generation = slot.generation.wrapping_add(1);
         (slot.dirty, slot.awaits_outlet, slot.stopped, slot.close_told) =
@@ -379,6 +380,15 @@ mod tests {
         assert_eq!((slab.find(old), slab.find(new)), (None, Some(new.slot)));
         assert_eq!(slab.find(Ticket { shard: 1, ..new }), None);
         assert_eq!(slab.find(Ticket { slot: 1_000_000, ..new }), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "freed while armed")]
+    fn a_slot_whose_timer_is_armed_is_not_freed() {
+        let (mut slab, mut wheel) = (Slab::new(0), crate::wheel::Wheel::new());
+        let ticket = slab.insert(State::Fresh { since: 0, known: false }, 0);
+        wheel.arm(&mut slab, ticket.slot, 5);
+        slab.remove(ticket.slot);
     }
 
     #[test]

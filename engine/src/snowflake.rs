@@ -76,6 +76,20 @@ mod tests {
         assert!(one < next && one.time_ms() > MessageId::TIME_ZERO_MS);
     }
 
+    /// Two minutes of a shard that makes 700 ids a millisecond, and whose clock steps back by a
+    /// minute and forth again every 2^24 ids: all three ways to the next id, over and over.
+    #[test]
+    fn a_hundred_million_ids_rise() {
+        let mut ids = Snowflake::new(255, 0);
+        let mut last = MessageId(0);
+        for index in 0..100_000_000_u64 {
+            let stepped_back_ms = (index >> 24 & 1) * 60_000;
+            let id = ids.next(START_MS + index / 700 - stepped_back_ms);
+            assert!(id > last, "{index}: {id:?} after {last:?}");
+            last = id;
+        }
+    }
+
     proptest! {
         #[test]
         fn ids_rise_whatever_the_clock_does(
