@@ -48,7 +48,11 @@ impl Driver {
             }
             let now = self.started.elapsed();
             let closing = self.closing.load(Ordering::Acquire);
-            match self.committer.next(now, self.mailbox.len(), closing) {
+            let step = self.committer.next(now, self.mailbox.len(), closing);
+            if self.syncer.sync_here(self.mailbox.len()) {
+                continue;
+            }
+            match step {
                 Step::Commit => {
                     let absent = self.committer.gather(|| self.mailbox.pop());
                     if absent.len() > 1 {

@@ -1,7 +1,8 @@
-//! The second thread of the committer: syncs the log, one sync at a time, while the committer
-//! writes the next batch.
+//! Syncs the log, one sync at a time: on a second thread, while the committer writes the next
+//! batch; or on the committer's own, when there is too little to do meanwhile for two threads to
+//! wake each other.
 
-use crate::{Backend, WriteError};
+use crate::{Backend, WriteError, committer::LITTLE};
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -13,13 +14,17 @@ use std::{
 #[derive(Debug)]
 enum State {
     Idle,
+    /// For little: on which thread is open.
     Asked,
+    /// On the syncing thread.
+    Begun,
     Done(Result<Duration, WriteError>),
     Ended,
 }
 
 /// The committer's end of the syncing thread.
 pub struct Syncer {
+    backend: Arc<dyn Backend>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,16 +49,40 @@ impl Syncer {
     ) -> io::Result<Syncer> {
         let shared = Arc::new(Shared { state: Mutex::new(State::Idle), changed: Condvar::new() });
         let thread = thread::Builder::new().name("log-sync".to_owned()).spawn({
-            let shared = shared.clone();
+            let (shared, backend) = (shared.clone(), backend.clone());
             move || run(&shared, &*backend, done)
         })?;
-        Ok(Syncer { shared, thread: Some(thread) })
+        Ok(Syncer { backend, shared, thread: Some(thread) })
     }
 
-    /// Asks for a sync of all that is written. None may be under way.
-    pub fn ask(&self) {
-        *self.shared.lock() = State::Asked;
+    /// Asks for a sync of all that is written, which is so many commands. None may be under way.
+    /// Of little it begins with [`Syncer::sync_here`].
+    pub fn ask(&self, commands: usize) {
+        if commands > LITTLE {
+            self.begin();
+        } else {
+            *self.shared.lock() = State::Asked;
+        }
+    }
+
+    fn begin(&self) {
+        *self.shared.lock() = State::Begun;
         self.shared.changed.notify_one();
+    }
+
+    /// Does a sync that was asked for and has not begun, unless so much waits that it is better
+    /// written meanwhile: then it only begins. Says whether it was done.
+    pub fn sync_here(&self, waiting: usize) -> bool {
+        if !matches!(*self.shared.lock(), State::Asked) {
+            return false;
+        }
+        if waiting > LITTLE {
+            self.begin();
+            return false;
+        }
+        let result = timed_sync(&*self.backend);
+        *self.shared.lock() = State::Done(result);
+        true
     }
 
     /// The result of the sync that was asked for, once: the time it took.
@@ -85,16 +114,15 @@ fn run(shared: &Shared, backend: &dyn Backend, done: impl Fn()) {
         let mut state = shared.lock();
         loop {
             match *state {
-                State::Asked => break,
+                State::Begun => break,
                 State::Ended => return,
-                State::Idle | State::Done(_) => {
+                State::Idle | State::Asked | State::Done(_) => {
                     state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
         drop(state);
-        let started = Instant::now();
-        let result = backend.sync().map(|()| started.elapsed());
+        let result = timed_sync(backend);
         let mut state = shared.lock();
         if matches!(*state, State::Ended) {
             return;
@@ -102,5 +130,81 @@ fn run(shared: &Shared, backend: &dyn Backend, done: impl Fn()) {
         *state = State::Done(result);
         drop(state);
         done();
+    }
+}
+
+fn timed_sync(backend: &dyn Backend) -> Result<Duration, WriteError> {
+    let started = Instant::now();
+    backend.sync().map(|()| started.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        MemoryBackend, Rows,
+        backend::{MemoryUse, View},
+    };
+    use std::sync::mpsc;
+
+    /// Tells which threads sync it.
+    struct Told {
+        memory: MemoryBackend,
+        by: mpsc::Sender<thread::ThreadId>,
+    }
+
+    impl Backend for Told {
+        fn write(&self, rows: &Rows) -> Result<(), WriteError> {
+            self.memory.write(rows)
+        }
+
+        fn sync(&self) -> Result<(), WriteError> {
+            self.by.send(thread::current().id()).unwrap();
+            self.memory.sync()
+        }
+
+        fn settle(&self) -> Result<(), WriteError> {
+            self.memory.settle()
+        }
+
+        fn view(&self) -> Arc<dyn View> {
+            self.memory.view()
+        }
+
+        fn suspect(&self, reason: &str) {
+            self.memory.suspect(reason);
+        }
+
+        fn free_bytes(&self) -> Option<u64> {
+            self.memory.free_bytes()
+        }
+
+        fn memory(&self) -> MemoryUse {
+            self.memory.memory()
+        }
+    }
+
+    #[test]
+    fn little_is_synced_by_who_asks_and_more_beside_it() {
+        let (by, told) = mpsc::channel();
+        let (done, ends) = mpsc::channel();
+        let backend = Arc::new(Told { memory: MemoryBackend::new(), by });
+        let syncer = Syncer::start(backend, move || done.send(()).unwrap()).unwrap();
+        let here = thread::current().id();
+        assert!(!syncer.sync_here(0), "nobody asked");
+
+        syncer.ask(LITTLE);
+        assert!(syncer.take().is_none() && told.try_recv().is_err(), "nobody began");
+        assert!(syncer.sync_here(LITTLE));
+        assert_eq!(told.recv().unwrap(), here);
+        assert!(matches!(syncer.take(), Some(Ok(_))) && syncer.take().is_none());
+
+        for (commands, waiting) in [(LITTLE + 1, 0), (LITTLE, LITTLE + 1)] {
+            syncer.ask(commands);
+            assert!(!syncer.sync_here(waiting));
+            ends.recv().unwrap();
+            assert_ne!(told.recv().unwrap(), here, "{commands} commands, {waiting} waiting");
+            assert!(matches!(syncer.take(), Some(Ok(_))));
+        }
     }
 }
