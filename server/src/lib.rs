@@ -9,6 +9,7 @@ mod log;
 mod memory;
 pub mod mesh;
 pub mod net;
+mod priority;
 mod process;
 pub mod settings;
 pub mod shard;

@@ -6,6 +6,7 @@ use crate::{
     keys, log, memory,
     mesh::{Mesh, MeshAnnouncer, MeshAnswers},
     net,
+    priority::{self, stand_back},
     settings::Settings,
     shard::{self, Commons, Orders, Setup},
     stats::StatsBoard,
@@ -24,8 +25,9 @@ use std::{
     io::Write,
     net::SocketAddr,
     os::fd::OwnedFd,
+    panic::resume_unwind,
     sync::Arc,
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -94,7 +96,7 @@ fn watch_signals() -> Result<Receiver<i32>, Failure> {
             let _ = told.send(signal);
         }
     };
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("signals".into())
         .spawn(watch)
         .map_err(|error| Failure::Thread { error })?;
@@ -239,7 +241,7 @@ fn join_all(shards: Vec<ShardThread>) -> Result<(), Failure> {
         if Instant::now() >= until {
             return Err(Failure::Stuck { seconds: END_S });
         }
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
     }
     // A shard that panicked has ended the process.
     shards.into_iter().try_for_each(|shard| shard.join().unwrap_or(Ok(())))
@@ -261,7 +263,7 @@ fn open_store(
     alarm: Sender<String>,
 ) -> Result<StoreHandle, Failure> {
     let path = &settings.data_dir;
-    let store = Store::open(StoreSettings {
+    let store_settings = StoreSettings {
         data_dir: path.clone(),
         block_cache_bytes: settings.block_cache_bytes,
         memtable_bytes: settings.memtable_bytes,
@@ -270,11 +272,19 @@ fn open_store(
         // All credits fit, so the mailbox is never full.
         mailbox: settings.credits as usize * usize::from(settings.shards.get()),
         ..StoreSettings::default()
-    })
-    .map_err(|error| match error {
-        OpenError::Locked(path) => Failure::DataLocked { path },
-        what => Failure::Store { path: path.clone(), what: what.to_string() },
-    })?;
+    };
+    // The database's own threads, which flush and compact, stand back as the one does that they
+    // are started by.
+    let opening = thread::Builder::new().name("opening".to_owned()).spawn(|| {
+        stand_back(priority::OF_UPKEEP);
+        Store::open(store_settings)
+    });
+    let opened = opening.map_err(|error| Failure::Thread { error })?.join();
+    let store =
+        opened.unwrap_or_else(|panic| resume_unwind(panic)).map_err(|error| match error {
+            OpenError::Locked(path) => Failure::DataLocked { path },
+            what => Failure::Store { path: path.clone(), what: what.to_string() },
+        })?;
     let announcer = MeshAnnouncer::new(Arc::clone(mesh), alarm);
     store.start(announcer, MeshAnswers(Arc::clone(mesh))).map_err(|error| Failure::Thread { error })
 }

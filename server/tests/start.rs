@@ -4,6 +4,7 @@ mod common;
 
 use common::{Server, command, refusal};
 use std::{
+    collections::HashMap,
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     process::Command,
@@ -228,4 +229,38 @@ fn it_says_what_it_is_and_what_may_be_set() {
     }
     let example = output("--print-config");
     assert!(example.contains("# listen = \"127.0.0.1:7400\""), "{example}");
+}
+
+/// Who flushes and compacts must not keep a message waiting for the processor.
+#[test]
+fn the_databases_own_threads_stand_back_and_those_of_a_message_do_not() {
+    let server = Server::start(&["--shards", "1"]);
+    // A thread takes its name when it first runs.
+    let names = ["rocksdb:low", "rocksdb:high", "shard-0", "committer", "log-sync"];
+    let begun = std::time::Instant::now();
+    let threads = loop {
+        let threads = niceness_of_threads(server.pid());
+        if names.iter().all(|name| threads.contains_key(*name)) {
+            break threads;
+        }
+        assert!(begun.elapsed() < common::PATIENCE, "{threads:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    for name in names {
+        let (upkeep, niceness) = (name.starts_with("rocksdb:"), threads[name]);
+        assert_eq!(niceness > 0, upkeep, "{name} has a nice value of {niceness}");
+    }
+    server.end();
+}
+
+fn niceness_of_threads(process: i32) -> HashMap<String, i32> {
+    let mut threads = HashMap::new();
+    for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        // The 19th field of a line whose third comes first here.
+        let niceness = rest.split_whitespace().nth(16).unwrap().parse().unwrap();
+        threads.insert(name.to_owned(), niceness);
+    }
+    threads
 }

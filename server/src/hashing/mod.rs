@@ -4,7 +4,10 @@
 mod argon;
 mod throttle;
 
-use crate::mesh::{Mesh, Reply};
+use crate::{
+    mesh::{Mesh, Reply},
+    priority::{self, stand_back},
+};
 use argon::{Arena, DECOY};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use starling_codec::Origin;
@@ -23,13 +26,6 @@ use throttle::Throttle;
 const QUEUE_PER_THREAD: usize = 50;
 /// What a client is told to wait when the queue is full, in milliseconds.
 const BUSY_RETRY_AFTER_MS: u32 = 2_000;
-/// How far the pool stands back for the shards, as the nice value of its threads.
-const NICENESS: i32 = 10;
-/// For how long at a time its threads ask for the processor, in nanoseconds: the longest there is.
-/// From Linux 6.12 on, who wakes and asks for less, as all others do, need not wait for the end of
-/// it; before, this is ignored.
-const SLICE_NS: u64 = 100_000_000;
-
 /// Where shards leave passwords. The pool ends when the last handle is gone.
 #[derive(Clone)]
 pub struct HashingPool {
@@ -93,7 +89,7 @@ impl HashingPool {
 
 impl State {
     fn work(&self, work: &Receiver<(Origin, HashWork)>) {
-        stand_back();
+        stand_back(priority::OF_HASHING);
         let mut arena = Arena::new();
         for (origin, work) in work {
             let done = match work {
@@ -147,23 +143,6 @@ impl State {
     }
 }
 
-/// Lets the shards go first: a login may wait a little, a message may not.
-fn stand_back() {
-    let wanted = libc::sched_attr {
-        size: size_of::<libc::sched_attr>() as u32,
-        sched_policy: libc::SCHED_OTHER as u32,
-        sched_flags: 0,
-        sched_nice: NICENESS,
-        sched_priority: 0,
-        sched_runtime: SLICE_NS,
-        sched_deadline: 0,
-        sched_period: 0,
-    };
-    // SAFETY: the kernel reads as many bytes as `size` says; 0 is the calling thread. If it fails
-    // the thread keeps its priority, which is no harm.
-    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wanted, 0) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,16 +184,6 @@ mod tests {
         assert_eq!(ask(verify("nobody's password", None)), HashDone::Wrong);
         let slowed = ask(verify("correct horse", Some(&phc)));
         assert!(matches!(slowed, HashDone::Slowed { .. }), "{slowed:?}");
-    }
-
-    #[test]
-    fn a_thread_of_the_pool_stands_back() {
-        let niceness = std::thread::spawn(|| {
-            stand_back();
-            // SAFETY: getpriority takes no pointer; on Linux 0 is the calling thread.
-            unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
-        });
-        assert_eq!(niceness.join().unwrap(), NICENESS);
     }
 
     #[test]
