@@ -129,7 +129,13 @@ fn errors_for_machines_are_lines_too() {
 #[test]
 fn a_wrong_command_line_is_wrong_usage() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&[][..], &["shout"], &["send", "bob"], &["history", "bob", "--limit", "x"]] {
+    for arguments in [
+        &[][..],
+        &["shout"],
+        &["send", "bob"],
+        &["send", "bob", ""],
+        &["history", "bob", "--limit", "x"],
+    ] {
         assert_eq!(starling(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
 }

@@ -15,7 +15,10 @@ mod send;
 mod stats;
 mod terminal;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, parser::ValueSource};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, builder::NonEmptyStringValueParser,
+    parser::ValueSource,
+};
 use failure::Failure;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use terminal::Terminal;
@@ -62,7 +65,11 @@ enum Action {
     /// STARLING_PASSWORD, the new one from STARLING_NEW_PASSWORD, or asked for.
     Passwd,
     /// Send a message and wait until the server has it safe.
-    Send { name: String, text: String },
+    Send {
+        name: String,
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        text: String,
+    },
     /// Print what comes in, and what came in since the last time, until Ctrl-C.
     Listen {
         /// Print what came in after this place instead: `inbox_seq` and `epoch` of the last JSON
