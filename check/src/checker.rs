@@ -3,11 +3,11 @@
 
 use crate::{
     Position, Property, Verdict,
-    devices::{Devices, Held, Removed, Settled, Told, What},
+    devices::{Devices, Held, Removed, Settled, Told, WentOn, What},
     evidence::Violations,
     judge::Judge,
     messages::{Message, Messages, NO_MESSAGE},
-    openings::Openings,
+    openings::{NO_OPENING, Openings},
     sends::{Answer, Sends, Written},
     streams::Streams,
 };
@@ -60,7 +60,8 @@ impl Checker {
         match (&record.fact, record.at) {
             (Fact::History { complete, .. }, _) => self.complete |= complete,
             (Fact::Opened { after, epoch, tag }, _) => {
-                self.openings.opened(position, *after, *epoch, *tag);
+                let violations = &mut self.violations;
+                self.openings.opened(position, *after, *epoch, *tag, violations);
             }
             (fact, Some(at)) => self.fact(position, at, fact),
             // Without a device it says nothing that could be checked.
@@ -98,14 +99,11 @@ impl Checker {
             device.last_file = position.file();
             device.may_repeat = true;
         }
-        if device.must_reset && !matches!(fact, Fact::Reset | Fact::Offline | Fact::Online { .. }) {
-            device.must_reset = false;
-            let evidence = [device.online_at, position];
-            self.violations.add(Property::Epochs, evidence, || {
-                "the device was welcomed in an epoch that does not follow its own, and was not \
-                 reset"
-                    .to_owned()
-            });
+        if !matches!(fact, Fact::Reset | Fact::Offline | Fact::Online { .. })
+            && let Some(known) = device.came_from.take()
+        {
+            let welcomed = (device.opening, device.online_at);
+            device.went_on.push(WentOn { known, welcomed, position });
         }
         match *fact {
             Fact::Online { epoch, tag, window, .. } => {
@@ -167,9 +165,8 @@ impl Checker {
     ) {
         let opening = self.openings.welcomed(position, epoch, tag);
         let device = &mut self.devices.list[number as usize];
-        if let Some(known) = self.openings.epoch(device.opening) {
-            device.must_reset = epoch < known || epoch == known && opening != device.opening;
-        }
+        let is_another = ![NO_OPENING, opening].contains(&device.opening);
+        device.came_from = is_another.then_some(device.opening);
         (device.opening, device.online_at) = (opening, position);
         device.windows.push(Told { window, opening, position });
     }
@@ -380,7 +377,7 @@ impl Checker {
     fn reset(&mut self, position: Position, number: u32) {
         self.devices.cut(number, Place::START);
         let device = &mut self.devices.list[number as usize];
-        device.must_reset = false;
+        device.came_from = None;
         device.reset.get_or_insert(position);
         // What was read before the first event of the history is gone as well.
         (device.cursor, device.cursor_at) = (Some(Place::START), position);
@@ -395,8 +392,8 @@ impl Checker {
         device.cursor_at = position;
         device.acked = device.acked.min(place);
         device.forgot = Some(position);
-        device.must_reset = false;
-        device.opening = crate::openings::NO_OPENING;
+        device.came_from = None;
+        device.opening = NO_OPENING;
     }
 
     fn sight_seen(

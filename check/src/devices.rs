@@ -69,6 +69,17 @@ pub(crate) struct Told {
     pub position: Position,
 }
 
+/// A device that was welcomed in another opening than it knew, and was not reset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WentOn {
+    /// The opening that it knew.
+    pub known: u32,
+    /// The opening that it was welcomed in, and where.
+    pub welcomed: (u32, Position),
+    /// Where it did something else first.
+    pub position: Position,
+}
+
 /// What a device says of itself at the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settled {
@@ -96,8 +107,9 @@ pub(crate) struct Device {
     pub acked_top: Place,
     pub opening: u32,
     pub online_at: Position,
-    /// It was welcomed in an epoch that it cannot go on to, and must be reset.
-    pub must_reset: bool,
+    /// The opening that it knew before it was welcomed in another, until it goes on.
+    pub came_from: Option<u32>,
+    pub went_on: Vec<WentOn>,
     pub windows: Vec<Told>,
     pub top_send_no: u64,
     pub settled: Option<Settled>,
@@ -187,7 +199,8 @@ impl Device {
             acked_top: Place::START,
             opening: NO_OPENING,
             online_at: Position::default(),
-            must_reset: false,
+            came_from: None,
+            went_on: Vec::new(),
             windows: Vec::new(),
             top_send_no: 0,
             settled: None,

@@ -64,6 +64,7 @@ impl Judge {
         self.judge_sends();
         self.judge_windows();
         self.judge_beginnings();
+        self.judge_resets();
         self.judge_removed();
         self.judge_held();
         self.judge_receipts();

@@ -27,6 +27,8 @@ pub(crate) struct Openings {
     known: Vec<Opening>,
     numbers: FxHashMap<(Epoch, EpochTag), u32>,
     age: u32,
+    /// The last opening of the age that the history names.
+    last: Option<(Epoch, Position)>,
 }
 
 impl Openings {
@@ -39,9 +41,23 @@ impl Openings {
     }
 
     /// The history says what an opening came after.
-    pub fn opened(&mut self, position: Position, after: After, epoch: Epoch, tag: EpochTag) {
+    pub fn opened(
+        &mut self,
+        position: Position,
+        after: After,
+        epoch: Epoch,
+        tag: EpochTag,
+        violations: &mut Violations,
+    ) {
         if after == After::Restore {
-            self.age += 1;
+            (self.age, self.last) = (self.age + 1, None);
+        }
+        if let Some((last, last_at)) = self.last.replace((epoch, position))
+            && epoch <= last
+        {
+            violations.add(Property::Epochs, [last_at, position], || {
+                format!("the store was opened in epoch {} after epoch {}", epoch.0, last.0)
+            });
         }
         let number = self.welcomed(position, epoch, tag);
         let opening = &mut self.known[number as usize];
@@ -109,6 +125,20 @@ impl Ages {
         let next = self.known.get(next);
         class == Class::Buffered
             && next.is_some_and(|opening| opening.after == Some(After::PowerCut))
+    }
+
+    /// Whether a device that was welcomed in one opening cannot go on in a later one: its epoch is
+    /// gone, or is another's now.
+    pub fn must_reset(&self, known: u32, welcomed: u32) -> bool {
+        let ((known_age, known), (age, epoch)) = (self.rank(known), self.rank(welcomed));
+        // A backup begins anew with the number after its own last one: what had that number or a
+        // higher one is not in it.
+        let first_of = |age: u32| {
+            let at = self.known.partition_point(|opening| opening.age < age);
+            self.known.get(at).map(|opening| opening.epoch.0)
+        };
+        let mut later_ages = known_age + 1..=age;
+        epoch <= known || later_ages.any(|age| first_of(age).is_some_and(|first| first <= known))
     }
 
     /// Whether something may have been lost between two times.

@@ -80,6 +80,23 @@ fn a_restored_backup_excuses_what_it_lacks() {
     assert!(verdict.holds(), "{:#?}", verdict.violations);
 }
 
+#[test]
+fn who_knows_an_epoch_that_the_backup_has_goes_on() {
+    let mut records = planted::true_history().0;
+    let (epoch, tag) = (Epoch(4), EpochTag(4));
+    records.push(Record::new(Fact::Opened { after: After::Restore, epoch, tag }));
+    let eve = at(3, 1);
+    let (head, window) = (Place::START, SendWindow::default());
+    let online = Fact::Online { epoch, tag, head, window, resumed: true };
+    let acked = records
+        .iter()
+        .rfind(|record| record.at == Some(eve) && matches!(record.fact, Fact::Acked(_)));
+    let acked = acked.unwrap().clone();
+    records.extend([Record::of(eve.user, eve.device, online), acked]);
+    let verdict = check_records(&records);
+    assert!(!verdict.violates(Property::Epochs), "{:#?}", verdict.violations);
+}
+
 /// A message was shown before its writer had an answer, and a power cut took it; sent again it is
 /// another message, under the same number and nonce.
 #[test]

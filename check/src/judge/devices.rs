@@ -3,7 +3,7 @@
 use super::{Judge, seq_of};
 use crate::{
     Position, Property,
-    devices::{Device, Held, Removed, What},
+    devices::{Device, Held, Removed, WentOn, What},
     messages::Message,
     openings::Rank,
 };
@@ -22,6 +22,20 @@ impl Judge {
             self.violations.add(Property::InboxDense, [device.began_at], || {
                 "the first event of the device joins on to one that it never got".to_owned()
             });
+        }
+    }
+
+    /// Who knew an epoch that is gone was reset.
+    pub(super) fn judge_resets(&mut self) {
+        let devices = self.devices.list.iter().flat_map(|device| &device.went_on);
+        for &WentOn { known, welcomed: (welcomed, online_at), position } in devices {
+            if self.ages.must_reset(known, welcomed) {
+                self.violations.add(Property::Epochs, [online_at, position], || {
+                    "the device was welcomed in an epoch that does not follow its own, and was not \
+                     reset"
+                        .to_owned()
+                });
+            }
         }
     }
 

@@ -346,6 +346,36 @@ pub const ALL: &[Planted] = &[
         },
     },
     Planted {
+        fault: "a device is not reset, and its lost epoch is another's by now",
+        property: Property::Epochs,
+        plant: |history| {
+            let opened = |after, epoch| {
+                let (epoch, tag) = (Epoch(epoch), EpochTag(u64::from(epoch)));
+                Record::new(Fact::Opened { after, epoch, tag })
+            };
+            // The evening ends in epoch 3, and the backup was made in the first.
+            let openings = [(After::Restore, 2), (After::Kill, 3), (After::Kill, 4)];
+            history.0.extend(openings.map(|(after, epoch)| opened(after, epoch)));
+            let online = history.find_last(|record| is_online(record, EVE));
+            let mut online = history.0[online].clone();
+            let Fact::Online { epoch, tag, .. } = &mut online.fact else { unreachable!() };
+            (*epoch, *tag) = (Epoch(4), EpochTag(4));
+            let acked = history.find_last(|record| is_acked(record, EVE));
+            let acked = history.0[acked].clone();
+            history.0.extend([online, acked]);
+        },
+    },
+    Planted {
+        fault: "the store is opened in an epoch that it had before",
+        property: Property::Epochs,
+        plant: |history| {
+            let first = history.find(|record| opened_after(record, After::Stop));
+            let again = history.0[first].clone();
+            let kill = history.find(|record| opened_after(record, After::Kill));
+            history.0.insert(kill + 1, again);
+        },
+    },
+    Planted {
         fault: "the epochs of an inbox fall",
         property: Property::Epochs,
         plant: |history| {
