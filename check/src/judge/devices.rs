@@ -67,9 +67,31 @@ impl Judge {
                         None => {}
                     },
                     _ if !self.ages.excuses(written, Class::Buffered) => self.lost(held, position),
-                    _ => {}
+                    _ => self.judge_removed_receipt(number as u32, &held, written.0, position),
                 }
             }
+        }
+    }
+
+    /// What is no message was removed in this age: was it lost, or does a device of the user that
+    /// knows of the newest opening hold it? In another age its place is another's.
+    fn judge_removed_receipt(&mut self, device: u32, held: &Held, age: u32, removed_at: Position) {
+        let newest = self.ages.newest();
+        let user = self.devices.list[device as usize].at.user;
+        let holders = self.by_user.get(&user).into_iter().flatten();
+        let alive = holders.filter_map(|number| {
+            let other = &self.devices.list[*number as usize];
+            let there = other
+                .held_at(held.seq)
+                .filter(|there| (there.epoch, there.what) == (held.epoch, held.what));
+            there.filter(|_| self.ages.rank(other.opening) == newest)
+        });
+        if age == newest.0
+            && let Some(alive) = alive.map(|there| there.position).next()
+        {
+            self.violations.add(Property::Rewind, [removed_at, alive], || {
+                format!("event {} was removed, and it is there", held.seq)
+            });
         }
     }
 

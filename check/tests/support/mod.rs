@@ -306,6 +306,9 @@ pub fn an_evening() -> World {
         world.online(device);
     }
     world.send(ada, 2, Class::Durable);
+    world.catch_up(bob);
+    // Behind a durable message its receipt is safe.
+    world.send(ada, 2, Class::Durable);
     world.send(eve, 2, Class::Buffered);
     world.catch_up(bob);
     world.power_cut();

@@ -308,6 +308,23 @@ pub const ALL: &[Planted] = &[
         },
     },
     Planted {
+        fault: "a rewind removes a receipt that is still there",
+        property: Property::Rewind,
+        plant: |history| {
+            // Of the epoch that the power cut ended, which excuses the loss of what it took.
+            let at = history.find_last(|record| {
+                let of_then = |place: Place| place.epoch == Epoch(2);
+                is_receipt(record, PHONE)
+                    && matches!(record.fact, Fact::Event { place, .. } if of_then(place))
+            });
+            let Fact::Event { place, prev, .. } = history.0[at].fact else { unreachable!() };
+            let again = history.0[at].clone();
+            let rewind = Fact::Rewind(Place::new(prev, place.epoch));
+            history.0.insert(at + 1, Record { fact: rewind, ..again.clone() });
+            history.0.insert(at + 2, again);
+        },
+    },
+    Planted {
         fault: "a device is not told what was lost",
         property: Property::Rewind,
         plant: |history| {
