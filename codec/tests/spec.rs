@@ -12,7 +12,11 @@ use starling_codec::{
     UserId, decode_frame, limits,
     wire::{self, Class},
 };
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    path::PathBuf,
+};
 use support::{body_type, schema, to_json};
 
 fn path() -> PathBuf {
@@ -25,8 +29,14 @@ fn spec() -> String {
 
 /// The rows of the table that has this header, as cells.
 fn table(header: &str) -> Vec<Vec<String>> {
+    table_behind(header, header)
+}
+
+/// The same of the first such table behind a line.
+fn table_behind(line: &str, header: &str) -> Vec<Vec<String>> {
     let spec = spec();
-    let mut lines = spec.lines().skip_while(|line| *line != header);
+    let mut lines =
+        spec.lines().skip_while(|behind| *behind != line).skip_while(|line| *line != header);
     assert!(lines.next().is_some(), "no table {header}");
     lines
         .skip(1)
@@ -76,12 +86,63 @@ fn the_error_registry_is_that_of_the_code() {
     assert!(rows.iter().all(|row| row.len() == 6 && row.iter().all(|cell| !cell.is_empty())));
 }
 
+/// Of an engine under test, no other code is heard in a CLOSE: engine/tests/world sees to that.
 #[test]
-fn the_reasons_for_closing_are_in_the_registry() {
-    for row in table("| code of CLOSE | when |") {
-        for name in row[0].split(", ") {
-            assert!(ErrorCode::ALL.iter().any(|code| code.name() == name), "{name}");
-        }
+fn the_reasons_for_closing_are_those_of_the_vectors() {
+    let rows = table("| code of CLOSE | when |");
+    let told: Vec<&str> = rows.iter().flat_map(|row| row[0].split(", ")).collect();
+    let closing = support::all().into_iter().filter(|(_, vector)| {
+        vector.kind() == Some(Kind::Close) && vector.expect.refused.is_none()
+    });
+    let said: BTreeSet<&str> = closing
+        .filter_map(|(_, vector)| vector.expect.body?["code"].as_u64())
+        .map(|code| ErrorCode::from_number(code as u32).expect("a code of the registry").name())
+        .collect();
+    assert_eq!(told.len(), said.len(), "one stands there twice, or one is missing");
+    assert_eq!(told.into_iter().collect::<BTreeSet<_>>(), said);
+}
+
+/// The words of a cell that are set as code.
+fn quoted(cell: &str) -> BTreeSet<String> {
+    cell.split('`').skip(1).step_by(2).map(Into::into).collect()
+}
+
+/// The fields of a message of the schema, but for `opening`, which is told once for all openers.
+fn fields(message: &str) -> BTreeSet<String> {
+    let message = schema().get_message_by_name(&format!("starling.v1.{message}")).expect(message);
+    let names = message.fields().map(|field| field.name().to_owned());
+    names.filter(|name| name != "opening").collect()
+}
+
+#[test]
+fn the_tables_of_fields_are_those_of_the_schema() {
+    let tables = [
+        ("Every opener begins with `opening`:", "| field | meaning |", "Opening"),
+        ("### HELLO", "| field | meaning |", "Hello"),
+        ("### WELCOME", "| field | meaning |", "Welcome"),
+        ("## 6. Accounts", "| field of GRANT | meaning |", "Grant"),
+        ("## 7. Sending", "| field of SEND | meaning |", "Send"),
+        ("## 9. Events", "| field of Event | meaning |", "Event"),
+        ("## 12. Contents", "| field | meaning |", "Content"),
+    ];
+    for (line, header, message) in tables {
+        let rows = table_behind(line, header);
+        let told: BTreeSet<String> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+        assert_eq!(told, fields(message), "{message}");
+    }
+}
+
+#[test]
+fn the_table_of_accounts_tells_every_field_of_its_frames() {
+    let rows = table("| frame | answer |");
+    let frames: Vec<&str> = rows.iter().map(|row| row[0].split(' ').next().unwrap()).collect();
+    assert_eq!(frames, ["REGISTER", "LOGIN", "CHANGE_PASSWORD", "REFRESH", "LOGOUT"]);
+    for (row, name) in rows.iter().zip(frames) {
+        let kind = Kind::ALL.iter().find(|kind| kind.name() == name).expect(name);
+        let mut expected = fields(&format!("{kind:?}"));
+        // Of all requests, section 11.
+        expected.remove("request_id");
+        assert_eq!(quoted(&row[0]), expected, "{name}");
     }
 }
 

@@ -5,14 +5,19 @@
 pub mod peer;
 pub mod store;
 
+use prost::Message as _;
 use starling_codec::{
-    Decoded, Frame, Kind, MessageId, Origin, Query, Submission, Ticket, UserId, decode_frame,
+    Decoded, ErrorCode, Frame, Kind, MessageId, Origin, Query, Submission, Ticket, UserId,
+    decode_frame, wire,
 };
 use starling_engine::{
     Effect, Engine, HashDone, HashWork, Hop, Identity, Keyring, Now, Reading, Settings,
     route::Route,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::LazyLock,
+};
 use store::Store;
 
 pub const START_MS: u64 = MessageId::TIME_ZERO_MS + 1_000_000_000;
@@ -406,10 +411,28 @@ impl World {
         let (mut rest, mut frames) = (&bytes[..], Vec::new());
         while let Decoded::Frame(raw) = decode_frame(rest, 1 << 20) {
             let Frame { kind, body } = raw.known().expect("a frame").expect("a known kind");
+            assert!(
+                kind != Kind::Close || is_told(body),
+                "section 14 has not this CLOSE: {body:?}"
+            );
             frames.push((kind, body.to_vec()));
             rest = &rest[raw.size..];
         }
         self.links[link].to_peer = rest.to_vec();
         frames
     }
+}
+
+/// Whether the specification tells of a CLOSE with this code.
+fn is_told(close: &[u8]) -> bool {
+    static TOLD: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol-spec.md");
+        let spec = std::fs::read_to_string(path).unwrap();
+        let rows = spec.lines().skip_while(|line| *line != "| code of CLOSE | when |").skip(2);
+        let cells = rows.map_while(|row| row.strip_prefix("| ")?.split(" | ").next());
+        cells.flat_map(|cell| cell.split(", ")).map(Into::into).collect()
+    });
+    let close = wire::Close::decode(close).unwrap();
+    let code = ErrorCode::from_number(close.code).expect("a code of the registry");
+    TOLD.iter().any(|told| told == code.name())
 }
