@@ -6,11 +6,14 @@ mod common;
 use bytes::Bytes;
 use common::{
     Server,
-    wire::{Wire, hello, login, opening, register, send_to},
+    wire::{Wire, hello, login, opening, register, send_to, sum},
 };
-use starling_codec::{ErrorCode, Kind, MAGIC, append_header, limits, wire as bodies};
+use starling_codec::{ErrorCode, Kind, MAGIC, append_frame, append_header, limits, wire as bodies};
 use starling_engine::{Phase, allowed};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 const PASSWORD: &str = "correct horse";
 
@@ -298,8 +301,14 @@ fn a_newer_connection_of_a_device_takes_over_and_an_older_is_told_so() {
     assert_eq!(close.winner_connect_no, 2);
     new.send_bare(Kind::Ping);
     new.expect::<bodies::Done>(Kind::Pong);
+    let mut operator = house.operator();
+    assert_eq!(sum(&operator.counters(), "sessions", ""), 1);
+    let said = Instant::now();
     new.send_bare(Kind::Dishello);
     assert_eq!(new.next().map(|(kind, _)| kind), None);
+    while sum(&operator.counters(), "sessions", "") > 0 {
+        assert!(said.elapsed() < Duration::from_secs(1), "who went is still there");
+    }
     house.server.end();
 }
 
@@ -361,19 +370,84 @@ fn two_talk_across_shards_and_the_operator_sees_it() {
         }
     }
 
-    operator.send(Kind::Stats, &bodies::Stats { request_id: 2 });
-    let page: bodies::StatsPage = operator.expect(Kind::StatsPage);
-    let sum = |name: &str, part: &str| -> u64 {
-        let of_name = page.counters.iter().filter(|c| c.name == name && c.part == part);
-        of_name.map(|counter| counter.value).sum()
-    };
+    let counters = operator.counters();
+    let sum = |name: &str, part: &str| sum(&counters, name, part);
     assert_eq!(sum("frames_in", "SEND"), 20);
     assert_eq!(sum("sessions", ""), 20);
     assert!(sum("hops_out", "") > 0 && sum("moved_in", "") > 0);
     assert_eq!(sum("moved_in", ""), sum("moved_out", ""));
     assert!(sum("recv_calls", "") > 20 && sum("syncs", "") > 0 && sum("cpu_user_us", "") > 0);
-    let sources: std::collections::BTreeSet<_> =
-        page.counters.iter().map(|counter| counter.source.as_str()).collect();
+    let sources: BTreeSet<_> = counters.iter().map(|counter| counter.source.as_str()).collect();
     assert!(sources.is_superset(&["shard 0", "shard 1", "shard 2", "committer", "process"].into()));
     server.end();
+}
+
+/// Reads until so many events have come.
+fn take_events(wire: &mut Wire, mut events: usize) {
+    while events > 0 {
+        let page: bodies::Events = wire.await_kind(Kind::Events);
+        events = events.checked_sub(page.events.len()).expect("no more than were made");
+    }
+}
+
+#[test]
+fn events_of_a_burst_share_frames() {
+    let mut house = House::new();
+    let bob = house.connect().register("bob", PASSWORD);
+    let (mut operator, mut ada, mut at_bob) = (house.operator(), house.session(), house.connect());
+    at_bob.hello(&bob.token, 1);
+    let told = |operator: &mut Wire| {
+        let counters = operator.counters();
+        (sum(&counters, "events_out", ""), sum(&counters, "frames_out", "EVENTS"))
+    };
+    assert_eq!(told(&mut operator), (0, 0));
+    for send_no in 1..=10 {
+        ada.send(Kind::Send, &send_to(bob.user, send_no, "one at a time"));
+        take_events(&mut ada, 1);
+        take_events(&mut at_bob, 1);
+    }
+    assert_eq!(told(&mut operator), (20, 20));
+    let mut burst = Vec::new();
+    for send_no in 11..=74 {
+        append_frame(&mut burst, Kind::Send, &send_to(bob.user, send_no, "all at once"));
+    }
+    ada.send_bytes(&burst);
+    take_events(&mut ada, 64);
+    take_events(&mut at_bob, 64);
+    let (events, frames) = told(&mut operator);
+    assert_eq!(events, 20 + 128);
+    assert!((frames - 20) * 2 <= 128, "{frames} frames for {events} events");
+    house.server.end();
+}
+
+/// docs/counters.md has a row for each name, and the server reports what has a row.
+#[test]
+fn every_counter_is_documented() {
+    let mut house = House::new();
+    let mut wire = house.session();
+    wire.send(Kind::Send, &send_to(1_000, 1, "nobody has this number"));
+    assert_eq!(wire.expect_refused(), ErrorCode::UnknownUser);
+    wire.send_bare(Kind::Welcome);
+    assert_eq!(wire.expect_close(), ErrorCode::WrongState);
+
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/counters.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    // Of each table the word before it says the source.
+    let mut source = "";
+    let mut documented = BTreeSet::new();
+    for line in text.lines() {
+        source = line.strip_prefix("## ").unwrap_or(source);
+        if let Some(row) = line.strip_prefix("| `") {
+            let (name, rest) = row.split_once('`').unwrap();
+            assert!(rest.split('|').skip(1).take(2).all(|cell| !cell.trim().is_empty()), "{line}");
+            assert!(documented.insert((source, name)), "twice: {line}");
+        }
+    }
+    let counters = house.operator().counters();
+    let reported: BTreeSet<(&str, &str)> = counters
+        .iter()
+        .map(|counter| (counter.source.split(' ').next().unwrap(), counter.name.as_str()))
+        .collect();
+    assert_eq!(documented, reported);
+    house.server.end();
 }

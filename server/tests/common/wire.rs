@@ -104,11 +104,23 @@ impl Wire {
         self.expect(Kind::Grant)
     }
 
+    /// On a connection of the operator: the counters.
+    pub fn counters(&mut self) -> Vec<wire::Counter> {
+        self.send(Kind::Stats, &wire::Stats { request_id: 1 });
+        self.expect::<wire::StatsPage>(Kind::StatsPage).counters
+    }
+
     /// Greets with a token and all credit.
     pub fn hello(&mut self, token: &Bytes, connect_no: u64) -> wire::Welcome {
         self.send(Kind::Hello, &hello(token, connect_no));
         self.expect(Kind::Welcome)
     }
+}
+
+/// A counter over all its sources.
+pub fn sum(counters: &[wire::Counter], name: &str, part: &str) -> u64 {
+    let of_name = counters.iter().filter(|c| c.name == name && c.part == part);
+    of_name.map(|counter| counter.value).sum()
 }
 
 fn error_in(kind: Kind, body: &[u8]) -> Option<ErrorCode> {
