@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Server, command, refusal};
+use common::{Server, command, in_shell, refusal};
 use std::{
     collections::HashMap,
     net::TcpListener,
@@ -90,11 +90,25 @@ fn a_broken_signing_key() {
 #[test]
 fn too_few_files() {
     let data = tempfile::tempdir().unwrap();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 512 && exec \"$@\"", "sh"]);
-    let server = with_data(data.path());
-    limited.arg(server.get_program()).args(server.get_args());
+    let limited = in_shell("ulimit -n 512 &&", &with_data(data.path()));
     said_of(limited, 1, &["512 files", "1024", "ulimit -n"]);
+}
+
+#[test]
+fn the_soft_limit_on_files_is_raised_to_the_hard_one() {
+    let connections = |limits: &str| -> u32 {
+        let data = tempfile::tempdir().unwrap();
+        let limited = in_shell(limits, with_data(data.path()).args(["--shards", "1"]));
+        let server = Server::start_command(limited, data.path());
+        let number = server.ready_line.trim_end().strip_suffix(" connections").unwrap();
+        let number = number.rsplit(' ').next().unwrap().parse().unwrap();
+        server.end();
+        number
+    };
+    let all = connections("ulimit -Sn 4096 && ulimit -Hn 4096 &&");
+    let fewer = connections("ulimit -Sn 1024 && ulimit -Hn 1024 &&");
+    assert!(fewer < 1_024 && all > 1_024, "{fewer}, {all}");
+    assert_eq!(connections("ulimit -Sn 1024 && ulimit -Hn 4096 &&"), all);
 }
 
 #[test]

@@ -26,6 +26,20 @@ pub fn command() -> Command {
     command
 }
 
+/// The command behind what a shell does first, such as `ulimit -n 512 &&`.
+pub fn in_shell(first: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{first} exec \"$@\"")).arg("sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// A running server, killed when dropped.
 pub struct Server {
     child: Child,
