@@ -150,6 +150,25 @@ fn lines_are_ticked_when_they_are_safe_and_when_they_have_arrived() {
 }
 
 #[test]
+fn ctrl_c_at_a_password_gives_the_terminal_its_echo_back() {
+    let server = Server::start(&["--shards", "1"]);
+    let somebody = Person::new(&server);
+    for arguments in [["register", "alice"], ["login", "alice"]] {
+        let mut command = somebody.command(&arguments, PASSWORD);
+        command.env_remove("STARLING_PASSWORD");
+        let mut seat = Seat::take(command);
+        seat.see("Password:");
+        seat.wait_until("no echo", |seat| !seat.echoes());
+        seat.press("half a pass");
+        seat.press(CTRL_C);
+        assert_eq!(seat.end().code(), Some(130), "{}", seat.lines().join("\n"));
+        assert!(seat.echoes());
+        assert_eq!(seat.count("half a pass"), 0, "{}", seat.lines().join("\n"));
+    }
+    server.end();
+}
+
+#[test]
 fn colours_are_for_terminals() {
     let server = Server::start(&["--shards", "1"]);
     let alice = Person::registered(&server, "alice");

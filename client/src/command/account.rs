@@ -8,7 +8,11 @@ use super::{
     terminal::Terminal,
 };
 use crate::{Identity, Store, account, codec::limits};
-use std::{env, io::IsTerminal};
+use std::{
+    env,
+    io::{ErrorKind, IsTerminal},
+};
+use tokio::signal::unix::{SignalKind, signal};
 
 const PASSWORD: &str = "STARLING_PASSWORD";
 const NEW_PASSWORD: &str = "STARLING_NEW_PASSWORD";
@@ -123,7 +127,18 @@ fn password(variable: &str, prompt: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(unasked());
     }
-    rpassword::prompt_password(prompt).map_err(|_| unasked())
+    // At Ctrl-C the prompt raises the signal before it gives the terminal its echo back: nobody may
+    // die of that. Once the password is there, Ctrl-C ends the command again.
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(|_| unasked())?;
+    let password = rpassword::prompt_password(prompt).map_err(|error| match error.kind() {
+        ErrorKind::Interrupted => Failure::Interrupted,
+        _ => unasked(),
+    })?;
+    tokio::spawn(async move {
+        interrupts.recv().await;
+        std::process::exit(super::INTERRUPTED.into());
+    });
+    Ok(password)
 }
 
 /// A password that is to be remembered is asked for twice.

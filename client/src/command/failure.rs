@@ -26,6 +26,8 @@ pub(super) enum Failure {
     Profile(String),
     /// Nobody reads the output any more.
     OutputClosed,
+    /// Ctrl-C where a password was asked for.
+    Interrupted,
 }
 
 impl Failure {
@@ -38,6 +40,7 @@ impl Failure {
             | Failure::ProfileInUse(_)
             | Failure::Profile(_) => 2,
             Failure::NoConnection(_) => 3,
+            Failure::Interrupted => super::INTERRUPTED,
         }
     }
 
@@ -55,6 +58,7 @@ impl Failure {
             )
             .into(),
             Failure::OutputClosed => "nobody reads the output".into(),
+            Failure::Interrupted => "interrupted".into(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Failure {
             Failure::ProfileInUse(_) => (0, "PROFILE_IN_USE", true),
             Failure::Profile(_) => (0, "PROFILE", false),
             Failure::OutputClosed => (0, "OUTPUT_CLOSED", false),
+            Failure::Interrupted => (0, "INTERRUPTED", false),
         }
     }
 

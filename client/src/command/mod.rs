@@ -104,8 +104,11 @@ pub fn main() -> ExitCode {
     ExitCode::from(run_with(std::env::args_os()))
 }
 
+/// The exit code that shells give to what Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// Runs the command with these arguments, its own name first, and gives its exit code: 0 done,
-/// 1 refused by the server, 2 wrong usage, 3 no connection.
+/// 1 refused by the server, 2 wrong usage, 3 no connection, 130 Ctrl-C at a password.
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let matches = command().get_matches_from(arguments);
     let typed = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
@@ -117,8 +120,9 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let mut terminal = Terminal::new(arguments.json);
     match run(arguments, &mut terminal) {
         Ok(()) => 0,
-        // Whoever read the output went away, which is how `starling listen | head` ends.
-        Err(Failure::OutputClosed) => 0,
+        // Whoever read the output went away, which is how `starling listen | head` ends; or whoever
+        // typed Ctrl-C knows why it ends.
+        Err(failure @ (Failure::OutputClosed | Failure::Interrupted)) => failure.exit_code(),
         Err(failure) => {
             terminal.fail(&failure);
             failure.exit_code()

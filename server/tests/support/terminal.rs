@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     num::NonZero,
     os::{
-        fd::{FromRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::process::CommandExt,
     },
     process::{Child, Command, ExitStatus, Stdio},
@@ -85,6 +85,17 @@ impl Seat {
     /// How many lines have this in them.
     pub fn count(&self, text: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Whether the terminal shows what is typed by itself.
+    pub fn echoes(&self) -> bool {
+        let mut settings = std::mem::MaybeUninit::<libc::termios>::zeroed();
+        // SAFETY: the kernel fills the struct it is given; one of zeroes is valid.
+        unsafe {
+            let got = libc::tcgetattr(self.keys.as_raw_fd(), settings.as_mut_ptr());
+            assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+            settings.assume_init().c_lflag & libc::ECHO != 0
+        }
     }
 
     /// Waits until the screen is so.
