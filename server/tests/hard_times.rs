@@ -17,7 +17,11 @@ use faults::{
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use starling_codec::{UserId, wire::Class};
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 use support::command::{Person, be_starling};
 
 const PEOPLE: [&str; 3] = ["ada", "bob", "eve"];
@@ -173,14 +177,20 @@ fn a_clock_that_jumps_changes_neither_order_nor_ids() {
         }
         kept_all(&talk, &home).await;
         let truth = talk.settle(&home.address()).await;
+        let mut latest_ms = 0;
         for inbox in truth.inboxes.values() {
             let mut last = std::collections::HashMap::new();
             for message in faults::people::messages_of(inbox) {
+                latest_ms = latest_ms.max(message.time_ms);
                 let now = (message.id, message.time_ms);
                 let before = last.insert(message.conversation, now).unwrap_or_default();
                 assert!(before.0 < now.0 && before.1 <= now.1, "{before:?} then {now:?}");
             }
         }
+        // All of this holds as well where no clock was ever touched.
+        let real_ms = UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+        let ahead_ms = latest_ms.saturating_sub(real_ms);
+        assert!(ahead_ms > 20 * HOUR as u64 * 1_000, "the server's clock was not set: {ahead_ms}");
         talk.close(&home.address()).await;
         server.end();
     });
