@@ -200,6 +200,11 @@ impl Person {
 /// Nobody runs a command any more: each device tells all that it holds, and what all of them told
 /// keeps the contract.
 pub fn check(people: &[&Person]) {
+    check_with(people, Vec::new());
+}
+
+/// The same, with what others recorded.
+pub fn check_with(people: &[&Person], others: Vec<Recording>) {
     // A receipt that comes while one device catches up is fetched by those that had caught up.
     let agree = || {
         let mut ends = HashMap::new();
@@ -208,8 +213,8 @@ pub fn check(people: &[&Person]) {
     };
     while !agree() {}
     people.iter().for_each(|person| person.settle());
-    let told: Vec<Recording> =
-        people.iter().flat_map(|person| person.told.lock().unwrap().clone()).collect();
+    let mut told = others;
+    told.extend(people.iter().flat_map(|person| person.told.lock().unwrap().clone()));
     History::of(&told).must_hold();
 }
 
@@ -236,7 +241,7 @@ pub struct Listener {
     lines: std::io::Lines<BufReader<ChildStdout>>,
     heard: VecDeque<Value>,
     /// Every line of it that was read, for they are a history.
-    pub history: Recording,
+    history: Recording,
 }
 
 impl Listener {
