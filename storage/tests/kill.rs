@@ -292,7 +292,7 @@ fn what_was_acknowledged_outlives_two_hundred_kills() {
     for kill in 1..=KILLS {
         let lines = run_and_kill(directory.path(), &mut random);
         repeats += note(&lines, &mut acknowledged);
-        if kill % 20 == 0 {
+        if kill % 5 == 0 {
             check(directory.path(), &acknowledged);
         }
     }
