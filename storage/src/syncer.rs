@@ -5,7 +5,10 @@
 use crate::{Backend, WriteError, committer::LITTLE};
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -27,6 +30,8 @@ pub struct Syncer {
     backend: Arc<dyn Backend>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Commands of the sync before.
+    before: AtomicUsize,
 }
 
 struct Shared {
@@ -52,13 +57,15 @@ impl Syncer {
             let (shared, backend) = (shared.clone(), backend.clone());
             move || run(&shared, &*backend, done)
         })?;
-        Ok(Syncer { backend, shared, thread: Some(thread) })
+        Ok(Syncer { backend, shared, thread: Some(thread), before: AtomicUsize::new(0) })
     }
 
     /// Asks for a sync of all that is written, which is so many commands. None may be under way.
-    /// Of little it begins with [`Syncer::sync_here`].
+    /// Of little it begins with [`Syncer::sync_here`]; but little after much is what came first of
+    /// much more, which is to be written beside it.
     pub fn ask(&self, commands: usize) {
-        if commands > LITTLE {
+        let before = self.before.swap(commands, Ordering::Relaxed);
+        if commands.max(before) > LITTLE {
             self.begin();
         } else {
             *self.shared.lock() = State::Asked;
@@ -199,12 +206,15 @@ mod tests {
         assert_eq!(told.recv().unwrap(), here);
         assert!(matches!(syncer.take(), Some(Ok(_))) && syncer.take().is_none());
 
-        for (commands, waiting) in [(LITTLE + 1, 0), (LITTLE, LITTLE + 1)] {
+        let little_but_much_waits = (LITTLE, LITTLE + 1);
+        for (commands, waiting) in [little_but_much_waits, (LITTLE + 1, 0), (LITTLE, 0)] {
             syncer.ask(commands);
             assert!(!syncer.sync_here(waiting));
             ends.recv().unwrap();
             assert_ne!(told.recv().unwrap(), here, "{commands} commands, {waiting} waiting");
             assert!(matches!(syncer.take(), Some(Ok(_))));
         }
+        syncer.ask(LITTLE);
+        assert!(syncer.sync_here(0), "what is little for the second time");
     }
 }
