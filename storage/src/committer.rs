@@ -299,7 +299,7 @@ impl Committer {
     }
 
     /// How the sync ended that was under way: the time it took. So many commands wait. The next
-    /// sync starts before the announcing, so that the disk works meanwhile, or else in
+    /// sync is asked for before the announcing, so that the disk works meanwhile, or else in
     /// [`Committer::next`] or [`Committer::commit`].
     pub fn synced(&mut self, result: Result<Duration, WriteError>, waiting: usize) {
         if !self.is_serving() {
