@@ -35,7 +35,7 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 /// More waiting commands than this are worth a batch ahead of any sync.
 const WORTH_A_BATCH: usize = 256;
 /// So many waiting commands or fewer are written before the next sync.
-pub(crate) const LITTLE: usize = 32;
+const LITTLE: usize = 32;
 /// What was not used for one to two of these is forgotten.
 const AGE_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_DISK_EVERY: Duration = Duration::from_millis(250);
@@ -73,9 +73,9 @@ pub struct Committer {
     public: Arc<Public>,
     sequencer: Sequencer,
     announcer: Box<dyn Announcer>,
-    /// Asks for a sync of all that is written, which is so many commands; its end is told to
-    /// [`Committer::synced`]. None is under way when it is called.
-    start_sync: Box<dyn FnMut(usize) + Send>,
+    /// Asks for a sync of all that is written; its end is told to [`Committer::synced`]. None is
+    /// under way when it is called.
+    start_sync: Box<dyn FnMut() + Send>,
     max_batch_commands: usize,
     min_free_bytes: u64,
     /// What was written last.
@@ -126,7 +126,7 @@ impl Committer {
         public: Arc<Public>,
         sequencer: Sequencer,
         announcer: Box<dyn Announcer>,
-        start_sync: Box<dyn FnMut(usize) + Send>,
+        start_sync: Box<dyn FnMut() + Send>,
         settings: &StoreSettings,
         now: Duration,
     ) -> Committer {
@@ -198,12 +198,9 @@ impl Committer {
     }
 
     fn worth_beside_a_sync(&self) -> usize {
-        (self.covered_commands() / 2).clamp(1, WORTH_A_BATCH)
-    }
-
-    fn covered_commands(&self) -> usize {
         let covered = self.written.iter().take(self.covered);
-        covered.map(|one| one.commit.announcement.outcomes.len()).sum()
+        let commands: usize = covered.map(|one| one.commit.announcement.outcomes.len()).sum();
+        (commands / 2).clamp(1, WORTH_A_BATCH)
     }
 
     /// Whether an empty batch would let go of what is not used any more.
@@ -293,8 +290,7 @@ impl Committer {
         if !self.syncing && self.written.iter().any(|one| one.commit.durable) {
             self.syncing = true;
             self.covered = self.written.len();
-            let commands = self.covered_commands();
-            (self.start_sync)(commands);
+            (self.start_sync)();
         }
     }
 

@@ -48,11 +48,7 @@ impl Driver {
             }
             let now = self.started.elapsed();
             let closing = self.closing.load(Ordering::Acquire);
-            let step = self.committer.next(now, self.mailbox.len(), closing);
-            if self.syncer.sync_here(self.mailbox.len()) {
-                continue;
-            }
-            match step {
+            match self.committer.next(now, self.mailbox.len(), closing) {
                 Step::Commit => {
                     let absent = self.committer.gather(|| self.mailbox.pop());
                     if absent.len() > 1 {

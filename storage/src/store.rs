@@ -105,12 +105,12 @@ impl Store {
     }
 
     /// The committer as a machine of steps, for whoever drives it without threads. `start_sync`
-    /// asks for a sync of so many commands, whose end is told to [`Committer::synced`]. `now` is of
-    /// the clock that the steps are told.
+    /// asks for a sync, whose end is told to [`Committer::synced`]. `now` is of the clock that the
+    /// steps are told.
     pub fn stepwise(
         self,
         announcer: impl Announcer,
-        start_sync: impl FnMut(usize) + Send + 'static,
+        start_sync: impl FnMut() + Send + 'static,
         now: Duration,
     ) -> Committer {
         let Store { backend, settings, opening, sequencer } = self;
@@ -139,7 +139,7 @@ impl Store {
         })?);
         let start_sync = {
             let syncer = syncer.clone();
-            move |commands| syncer.ask(commands)
+            move || syncer.ask()
         };
         let door = readers.door();
         let started = Instant::now();

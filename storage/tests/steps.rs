@@ -35,7 +35,7 @@ impl Machine {
         let (tell, told) = mpsc::channel();
         let syncs = Arc::new(AtomicUsize::new(0));
         let asked = syncs.clone();
-        let start_sync = move |_| {
+        let start_sync = move || {
             asked.fetch_add(1, Relaxed);
         };
         let committer =
