@@ -130,7 +130,8 @@ impl Hold {
             manner: self.behaviour.manner(),
             history: self.recording.history,
         };
-        hold::run(&self.target, &plan)?.print(self.json)
+        let (hold, _held) = hold::run(&self.target, &plan)?;
+        hold.print(self.json)
     }
 }
 

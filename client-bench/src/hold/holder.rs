@@ -251,21 +251,27 @@ impl Holder {
         }
     }
 
-    /// What was heard, how long logging in took, and the users as they are now.
+    /// What was heard, and how long logging in took. The history ends here; the devices are held
+    /// until this is dropped.
     ///
     /// # Errors
     /// The history could not be written.
-    pub fn finish(mut self) -> Result<(HoldTally, Latencies, Roster)> {
+    pub fn finish(&mut self) -> Result<(HoldTally, Latencies)> {
         self.note_beaten();
-        let beats = self.crowd.dialect.beats;
-        let mut login = self.login;
-        login.merge(&self.crowd.opening);
-        let Starling { users, history, .. } = self.crowd.finish();
-        if let Some(mut history) = history {
-            history.settled(&users);
+        let Starling { users, history, beats, .. } = &mut self.crowd.dialect;
+        if let Some(mut history) = history.take() {
+            history.settled(users);
             history.finish()?;
         }
-        Ok((HoldTally { beats, ..self.ledger.tally }, login, users))
+        let tally = HoldTally { beats: *beats, ..self.ledger.tally };
+        let mut login = std::mem::take(&mut self.login);
+        login.merge(&self.crowd.opening);
+        Ok((tally, login))
+    }
+
+    /// The writer and the devices, as they are now.
+    pub fn users(&self) -> &Roster {
+        &self.crowd.dialect.users
     }
 
     fn turn(&mut self, wait: Duration) -> Result<()> {

@@ -5,7 +5,7 @@ mod pace;
 mod parts;
 
 pub use pace::Pace;
-pub use parts::serve_part;
+pub use parts::{Parts, serve_part};
 
 use crate::{
     arguments::Target,
@@ -16,7 +16,6 @@ use crate::{
     users::Users,
 };
 use anyhow::{Result, ensure};
-use parts::Parts;
 use serde::{Deserialize, Serialize};
 use std::{
     path::PathBuf,
@@ -143,11 +142,12 @@ pub struct HoldTally {
     pub cut: u64,
 }
 
-/// Holds as planned.
+/// Holds as planned, and goes on until what comes beside the report is dropped: to let go of a
+/// million connections takes long, and who waits for the report need not wait for that.
 ///
 /// # Errors
 /// The server refuses or closes a connection, or a message does not come.
-pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
+pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     let limit = machine::raise_file_limit()?.saturating_sub(RESERVE).min(plan.per_process);
     ensure!(plan.connections > 0 && limit > 0, "nothing to hold");
     let processes = plan.connections.div_ceil(limit);
@@ -187,7 +187,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         (after as f64 - before as f64) / (last.connections - first.connections) as f64
     };
     let pss = last.memory.server_pss_bytes.zip(first.memory.server_pss_bytes);
-    Ok(Hold {
+    let hold = Hold {
         machine: Machine::this()?,
         connections: plan.connections,
         processes,
@@ -210,7 +210,8 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<Hold> {
         risen: after.since(&before),
         before,
         after,
-    })
+    };
+    Ok((hold, parts))
 }
 
 impl Point {

@@ -25,7 +25,8 @@ pub enum Parts {
     Own(Box<Holder>),
     Others {
         parts: Vec<Part>,
-        directory: tempfile::TempDir,
+        /// Where their users are, until all is over.
+        _directory: tempfile::TempDir,
     },
 }
 
@@ -89,7 +90,7 @@ impl Parts {
             let (input, output) = (helper.stdin()?, helper.stdout()?);
             Ok(Part { helper, input, output, users: path, devices })
         });
-        Ok(Parts::Others { parts: parts.collect::<Result<_>>()?, directory })
+        Ok(Parts::Others { parts: parts.collect::<Result<_>>()?, _directory: directory })
     }
 
     /// Holds the first `count` devices, each with its message.
@@ -135,16 +136,17 @@ impl Parts {
         }
     }
 
-    /// Ends the crowd, and gives `users` what their devices must remember.
-    pub fn finish(self, users: &mut Users) -> Result<(HoldTally, Latencies)> {
+    /// What was heard, and how long logging in took; gives `users` what their devices must
+    /// remember. The devices of this process are held until this is dropped.
+    pub fn finish(&mut self, users: &mut Users) -> Result<(HoldTally, Latencies)> {
         match self {
             Parts::Own(holder) => {
-                let (tally, login, list) = holder.finish()?;
-                let devices = list.len() - 1;
-                users.list.absorb(&list, share(0..devices, devices));
-                Ok((tally, login))
+                let finished = holder.finish()?;
+                let devices = holder.users().len() - 1;
+                users.list.absorb(holder.users(), share(0..devices, devices));
+                Ok(finished)
             }
-            Parts::Others { mut parts, directory } => {
+            Parts::Others { parts, .. } => {
                 let (mut tally, mut login) = (HoldTally::default(), Latencies::default());
                 let connections = parts.last().map_or(0, |part| part.devices.end);
                 for (index, part) in parts.iter_mut().enumerate() {
@@ -155,7 +157,6 @@ impl Parts {
                     let list = Users::open(Some(&part.users))?.list;
                     users.list.absorb(&list, share(part.devices.clone(), connections + index));
                 }
-                drop(directory);
                 Ok((tally, login))
             }
         }
@@ -238,8 +239,8 @@ pub fn serve_part(
                 println!("{DONE}");
             }
             None if order == FINISH => {
-                let (tally, login, list) = holder.finish()?;
-                Users::part(path, list).save()?;
+                let (tally, login) = holder.finish()?;
+                Users::part(path, holder.users().clone()).save()?;
                 println!("{}", serde_json::to_string(&Closing { tally, login: login.to_hex()? })?);
                 return Ok(());
             }

@@ -145,7 +145,8 @@ impl Bench {
         drop(operator);
         server.stop()?;
         let server = self.start(data)?;
-        let hold = hold::run(&server.target(), &plan)?;
+        let (hold, held) = hold::run(&server.target(), &plan)?;
+        drop(held);
         ensure!(hold.tally.messages == CROWD as u64, "not every device got its message");
         for point in &hold.points {
             say(&format!("{} connections: {}", point.connections, memory_of(point)));
