@@ -89,14 +89,19 @@ slabs before
         --users "$directory/users" --server-pid $server --connections "$connections" \
         --report-at $few --seconds 30 --login-rate search --progress 10 \
         --heartbeat-min "$heartbeat" --heartbeat-max "$heartbeat" --until-beaten --cut-every 100 \
-        --json >"$directory/hold.json" && touch "$directory/crowd-done"
+        --json >"$directory/hold.json" || :
+    touch "$directory/crowd-ended"
 } 2>&1 | while read -r line; do
     echo "         $line"
     case $line in
     *"a heartbeat of each: begins") slabs held ;;
     esac
-done
-[ -e "$directory/crowd-done" ] ||
+done &
+crowd=$!
+# The report is one line, and comes before the crowd's connections are let go.
+reported() { [ "$(tail -c 1 "$directory/hold.json" 2>/dev/null | wc -l)" -eq 1 ]; }
+until reported || [ -e "$directory/crowd-ended" ]; do sleep 1; done
+reported ||
     { tail -n 5 "$directory/server.log" && tail -c 2000 "$directory/hold.json" && fail "the crowd"; }
 # Name, objects, and pages: what each kind came to, a connection.
 [ ! -s "$directory/slabs-held" ] || awk -v connections="$connections" '
@@ -120,14 +125,18 @@ done
     [ $((duplicates + corrupt + gaps)) -eq 0 ] || fail "duplicates, damage or gaps"
     [ "$beaten" -eq "$connections" ] || fail "$beaten had a heartbeat answered"
 }
-# The server has as many ends of connections to see before it can end in its few seconds.
-tries=300
-while [ "$(awk '/^TCP:/ { print $3 }' /proc/net/sockstat)" -gt 1000 ] && [ $tries -gt 0 ]; do
-    tries=$((tries - 1))
-    sleep 1
-done
-kill -TERM $server
-wait $server || { tail -n 5 "$directory/server.log" && fail "the server did not end well"; }
+if [ "$end" = orderly ]; then
+    begin "end"
+    wait $crowd
+    # The server has as many ends of connections to see before it can end in its few seconds.
+    tries=300
+    while [ "$(awk '/^TCP:/ { print $3 }' /proc/net/sockstat)" -gt 1000 ] && [ $tries -gt 0 ]; do
+        tries=$((tries - 1))
+        sleep 1
+    done
+    kill -TERM $server
+    wait $server || { tail -n 5 "$directory/server.log" && fail "the server did not end well"; }
+fi
 server=
 
 slab=$(number "$directory/hold.json" slab_bytes_per_connection)
