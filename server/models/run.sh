@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tries the mesh's lanes, sleepers and doorbells in every order (loom). Builds nothing of the
+# Tries the mesh's lanes, announcements, sleepers and doorbells in every order (loom). Builds nothing of the
 # server, so not RocksDB either.
 set -eu
 cd "$(dirname "$0")"

@@ -2,6 +2,9 @@
 //! model allows one (loom). The queue itself is crossbeam's and proven elsewhere: a stand-in
 //! promises less than it does. What is tried here is that nobody sleeps while something waits.
 
+#[path = "../../src/mesh/announcements.rs"]
+mod announcements;
+mod codec;
 #[path = "../../src/mesh/doorbell.rs"]
 mod doorbell;
 mod event;
@@ -11,9 +14,13 @@ pub mod queue;
 #[path = "../../src/mesh/sleeper.rs"]
 mod sleeper;
 
-// Where the files of the mesh look for crossbeam, they find the stand-in.
+// Where the files of the mesh look for other crates, they find the stand-ins.
 extern crate self as crossbeam;
+extern crate self as rustc_hash;
+extern crate self as starling_codec;
 
+pub use announcements::{Announced, AnnouncementLane};
+pub use codec::{Delivery, Epoch, Event as InboxEvent, Outcome, Place, UserId};
 pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
@@ -22,3 +29,11 @@ pub use sleeper::Sleeper;
 mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 }
+
+mod lock {
+    pub use loom::sync::{Mutex, MutexGuard};
+}
+
+/// Without chance in it, as a model has to take the same way each time.
+pub type FxHashMap<K, V> =
+    std::collections::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;

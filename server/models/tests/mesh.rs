@@ -8,7 +8,10 @@ use loom::{
     },
     thread,
 };
-use starling_mesh_models::{Doorbell, Lane, Sleeper, Waiting, queue::ArrayQueue};
+use starling_mesh_models::{
+    Announced, AnnouncementLane, Delivery, Doorbell, Epoch, InboxEvent, Lane, Outcome, Place,
+    Sleeper, UserId, Waiting, queue::ArrayQueue,
+};
 
 /// A shard: it takes what is there, lies down, looks once more, and sleeps until it is rung.
 fn take_all(bell: &Doorbell, queue: &ArrayQueue<u32>, entries: u32) {
@@ -156,5 +159,131 @@ fn a_sleeper_without_its_fence_is_not_woken() {
             fence(Ordering::SeqCst);
             sleeping.load(Ordering::Relaxed)
         },
+    );
+}
+
+const USER: UserId = UserId(1);
+const EPOCH: u32 = 1;
+
+/// What a commit makes public for a shard: an event for its one user, and perhaps an outcome.
+fn announced(seq: u64, outcome: Option<u64>) -> Announced {
+    let events = vec![InboxEvent { seq, epoch: EPOCH }];
+    Announced {
+        outcomes: outcome.map(|key| (key, Outcome::Done)).into_iter().collect(),
+        deliveries: vec![Delivery { user: USER, events }],
+    }
+}
+
+/// A shard, as its pump does it: until it knows of this event, and has this outcome.
+fn hear_all(bell: &Doorbell, lane: &AnnouncementLane, head_seq: u64, outcome: u64) {
+    let (mut head, mut is_answered) = (None, false);
+    loop {
+        while let Some(Announced { outcomes, deliveries }) = lane.pop() {
+            for (key, _) in outcomes {
+                assert!(key == outcome && !is_answered, "an outcome comes once");
+                is_answered = true;
+            }
+            for event in deliveries.iter().flat_map(|delivery| &delivery.events) {
+                head = head.max(Some(Place { epoch: Epoch(event.epoch), seq: event.seq }));
+            }
+        }
+        for (user, folded) in lane.take_folded() {
+            assert_eq!(user, USER);
+            head = head.max(Some(folded));
+        }
+        if is_answered && head.is_some_and(|head| head.seq == head_seq) {
+            return;
+        }
+        bell.sleeper().lie_down();
+        if lane.is_empty() {
+            bell.event().wait();
+            bell.silence();
+        }
+        bell.sleeper().get_up();
+    }
+}
+
+/// The committer announces so many commits, the last with an outcome, to a lane that has room for the
+/// deliveries of so many; the shard hears of all of it, whenever it lies down.
+fn a_commit_is_heard(commits: u64, room_for_deliveries: usize) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = (commits > 1).then_some(3);
+    model.check(move || {
+        let bell = Arc::new(Doorbell::new().unwrap());
+        let lane = Arc::new(AnnouncementLane::new(room_for_deliveries, 1));
+        let committer = thread::spawn({
+            let (bell, lane) = (bell.clone(), lane.clone());
+            move || {
+                for seq in 1..=commits {
+                    if lane.announce(announced(seq, (seq == commits).then_some(7))) {
+                        bell.ring();
+                    }
+                }
+            }
+        });
+        hear_all(&bell, &lane, commits, 7);
+        committer.join().unwrap();
+        assert!(lane.is_empty() && bell.rings() <= commits);
+    });
+}
+
+#[test]
+fn a_commit_wakes_its_shard() {
+    a_commit_is_heard(1, 1);
+}
+
+#[test]
+fn deliveries_without_room_are_heard_of_as_a_head() {
+    a_commit_is_heard(1, 0);
+    a_commit_is_heard(2, 1);
+}
+
+/// A shard looks once more after it lay down, while deliveries are folded for it: one sees the
+/// other.
+fn a_fold_is_seen(
+    looks: impl Fn(&AnnouncementLane) -> bool + Copy + Send + Sync + 'static,
+    announce: impl Fn(&AnnouncementLane, &Sleeper) -> bool + Copy + Send + Sync + 'static,
+) {
+    loom::model(move || {
+        let shared = std::sync::Arc::new((Sleeper::default(), AnnouncementLane::new(0, 1)));
+        let committer = thread::spawn({
+            let shared = shared.clone();
+            move || announce(&shared.1, &shared.0)
+        });
+        shared.0.lie_down();
+        let sees = looks(&shared.1);
+        let is_woken = committer.join().unwrap();
+        assert!(sees || is_woken, "a head was lost");
+    });
+}
+
+#[test]
+fn a_head_is_not_lost() {
+    a_fold_is_seen(
+        |lane| !lane.is_empty(),
+        |lane, sleeper| lane.announce(announced(1, None)) && sleeper.must_wake(),
+    );
+}
+
+/// A planted mistake: the committer asks whether the shard sleeps before it folds.
+#[test]
+#[should_panic(expected = "a head was lost")]
+fn a_committer_that_asks_before_it_folds_lets_the_shard_sleep() {
+    a_fold_is_seen(
+        |lane| !lane.is_empty(),
+        |lane, sleeper| {
+            let wakes = sleeper.must_wake();
+            lane.announce(announced(1, None)) && wakes
+        },
+    );
+}
+
+/// A planted mistake: the shard looks for commits, and not for heads.
+#[test]
+#[should_panic(expected = "a head was lost")]
+fn a_shard_that_looks_for_commits_alone_misses_heads() {
+    a_fold_is_seen(
+        |lane| lane.pop().is_some(),
+        |lane, sleeper| lane.announce(announced(1, None)) && sleeper.must_wake(),
     );
 }

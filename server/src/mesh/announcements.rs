@@ -1,12 +1,13 @@
 //! From the committer to one shard: what a commit made public.
 
+use super::{
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    lock::{Mutex, MutexGuard},
+};
 use crossbeam::queue::ArrayQueue;
 use rustc_hash::FxHashMap;
 use starling_codec::{Delivery, Outcome, Place, UserId};
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-};
+use std::sync::PoisonError;
 
 /// The part of one commit that concerns one shard.
 #[derive(Debug, Default, PartialEq)]

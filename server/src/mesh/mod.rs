@@ -18,10 +18,15 @@ pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
 
-/// Whence lane, sleeper and doorbell have their atomics: `server/models` gives them others, which
-/// try every order.
+/// Whence the lanes, sleeper and doorbell have their atomics: `server/models` gives them others,
+/// which try every order.
 mod atomic {
     pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+}
+
+/// And their locks.
+mod lock {
+    pub use std::sync::{Mutex, MutexGuard};
 }
 
 use crossbeam::queue::ArrayQueue;
