@@ -158,13 +158,13 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     users.ensure(plan.connections + processes, &mut operator()?)?;
     let mut parts = Parts::start(target, plan, processes, &mut users)?;
     let before = operator()?.counters()?;
-    let empty = Point::now(&mut operator()?, target.server_pid, 0)?;
+    let empty = Point::now(&before, target.server_pid, 0)?;
     let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
     let mut points = Vec::new();
     for count in smaller.chain([plan.connections]) {
         parts.grow_to(count)?;
         parts.keep(plan.quiet)?;
-        points.push(Point::now(&mut operator()?, target.server_pid, count)?);
+        points.push(Point::now(&operator()?.counters()?, target.server_pid, count)?);
     }
     let server_cpu_s = || target.server_pid.map(machine::running_cpu_s).transpose();
     let (cpu_s, begun) = (server_cpu_s()?, Instant::now());
@@ -215,13 +215,8 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
 }
 
 impl Point {
-    /// With so many connections.
-    pub fn now(
-        operator: &mut Operator,
-        server_pid: Option<u32>,
-        connections: usize,
-    ) -> Result<Point> {
-        let counters = operator.counters()?;
+    /// With so many connections, when the server has just told its counters.
+    pub fn now(counters: &Counters, server_pid: Option<u32>, connections: usize) -> Result<Point> {
         Ok(Point {
             connections,
             memory: Memory::now(server_pid)?,

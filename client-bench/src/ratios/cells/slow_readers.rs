@@ -129,7 +129,7 @@ impl Watcher for Rests {
     }
 
     fn phase_ended(&mut self, _index: usize) -> Result<()> {
-        let point = hold::Point::now(&mut self.operator, self.pid, 2 * STUCK)?;
+        let point = hold::Point::now(&self.operator.counters()?, self.pid, 2 * STUCK)?;
         self.last = Some((point, SendQueues::of(self.server)?, self.sent));
         Ok(())
     }
