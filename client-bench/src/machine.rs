@@ -123,11 +123,38 @@ fn process_cpu_s(pid: u32) -> Result<f64> {
 
 /// Time in which any core was busy.
 fn machine_cpu_s() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
-    // user, nice, system, (idle, iowait,) irq, softirq.
-    Ok(seconds([0, 1, 2, 5, 6].iter().filter_map(|index| ticks.get(*index)).sum()))
+    Ok(seconds(Wanted::now()?.had))
+}
+
+/// For how long the processors of the machine were wanted so far, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// They were at work.
+    had: u64,
+    /// Whoever runs this virtual machine gave them to others.
+    stolen: u64,
+}
+
+impl Wanted {
+    pub fn now() -> Result<Wanted> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        Ok(Wanted::of(stat.lines().next().unwrap_or_default()))
+    }
+
+    /// Of the first line of /proc/stat.
+    fn of(line: &str) -> Wanted {
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+        let tick = |index: usize| ticks.get(index).copied().unwrap_or_default();
+        // user, nice, system, (idle, iowait,) irq, softirq, steal; guests are in user and nice.
+        Wanted { had: [0, 1, 2, 5, 6].map(tick).iter().sum(), stolen: tick(7) }
+    }
+
+    /// The share of what was wanted since then that others got, from 0 to 1.
+    pub fn stolen_since(self, earlier: Wanted) -> f64 {
+        let stolen = self.stolen.saturating_sub(earlier.stolen) as f64;
+        let had = self.had.saturating_sub(earlier.had) as f64;
+        if stolen > 0.0 { stolen / (stolen + had) } else { 0.0 }
+    }
 }
 
 fn seconds(ticks: u64) -> f64 {
@@ -292,6 +319,19 @@ mod tests {
         let used = Cpu::now(Some(pid)).unwrap().since(before);
         assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
         assert!(!cores().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_others_got_is_a_share_of_what_was_wanted() {
+        let before = Wanted::of("cpu  100 10 50 9000 300 5 5 40 7 0");
+        assert_eq!(before, Wanted { had: 170, stolen: 40 });
+        // Whether one waits for a disk or for nothing changes nothing.
+        let after = Wanted::of("cpu  170 10 60 99000 700 10 10 50 7 0");
+        assert_eq!(after.stolen_since(before), 0.1);
+        assert_eq!(before.stolen_since(before), 0.0);
+        // Not a virtual machine, or an old kernel.
+        assert_eq!(Wanted::of("cpu  1 2 3 4 5 6 7").stolen, 0);
+        assert!(Wanted::now().unwrap().had > 0);
     }
 
     #[test]

@@ -8,7 +8,11 @@ mod server;
 
 pub use goals::Goal;
 
-use crate::{interrupt, machine::Machine, report};
+use crate::{
+    interrupt,
+    machine::{Machine, Wanted},
+    report,
+};
 use anyhow::{Context, Result, ensure};
 use cells::Bench;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
@@ -21,6 +25,10 @@ use std::{
 
 /// Fewer rounds than this make a short run.
 const FULL_ROUNDS: usize = 5;
+/// A round does not count if others got a larger share than this of the time in which the machine
+/// wanted its processors: whichever of the two that are compared ran then is charged with it. Less
+/// is lost in what rounds differ by among themselves.
+const MOST_STOLEN: f64 = 0.05;
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -90,7 +98,10 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
         for (place, group) in groups.iter().enumerate() {
             let done = (round - 1) * groups.len() + place;
             eprintln!("{}", headline(group, round, plan.rounds, left(begun, done, all)));
+            let before = Wanted::now()?;
             let figures = bench.measure(group[0].what);
+            let stolen = Wanted::now()?.stolen_since(before);
+            let figures = figures.and_then(|figures| judge(stolen).map(|()| figures));
             if interrupt::requested() {
                 eprintln!("interrupted: this is what there is");
                 break 'rounds;
@@ -115,6 +126,16 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     }
     let all_measured = GOALS.iter().filter(|goal| wanted(goal)).count() == ratios.len();
     Ok(!failed && all_measured && ratios.iter().all(|ratio| ratio.holds))
+}
+
+/// Whether a round counts in which others got such a share of the processors.
+fn judge(stolen: f64) -> Result<()> {
+    ensure!(
+        stolen <= MOST_STOLEN,
+        "invalid: the hypervisor took {:.1} % of the processors' time",
+        100.0 * stolen
+    );
+    Ok(())
 }
 
 /// What is measured next, and how long everything may still take.
@@ -201,6 +222,13 @@ fn print_table(ratios: &[Ratio]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_whose_processors_went_to_others_is_invalid_and_says_so() {
+        assert!(judge(0.0).is_ok() && judge(MOST_STOLEN).is_ok());
+        let error = judge(0.0523).unwrap_err().to_string();
+        assert_eq!(error, "invalid: the hypervisor took 5.2 % of the processors' time");
+    }
 
     #[test]
     fn the_middle_round_counts() {
