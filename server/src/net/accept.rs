@@ -38,6 +38,7 @@ enum Go {
 
 fn accept_some(shard: &Rc<Shard>, listener: &OwnedFd) -> Go {
     for _ in 0..BUDGET {
+        shard.count_accept_call();
         match socket::accept(listener.as_fd()) {
             socket::Accepted::Socket(socket) => shard.accepted(socket),
             socket::Accepted::Gone => {}

@@ -24,12 +24,19 @@ pub struct ShardCounters {
     pub send_bytes: u64,
     /// Sends that found no room, or not enough.
     pub send_blocked: u64,
+    /// Questions to the listener who waits, those that found nobody among them.
+    pub accept_calls: u64,
     pub accepted: u64,
     /// Connections refused because there were as many as may be.
     pub accept_refused: u64,
     pub accept_pauses: u64,
     /// Sockets cut off because they went on sending after their CLOSE.
     pub lingering_cut: u64,
+    /// Sockets put into the set that tells which are ready, or taken out of it.
+    pub watch_calls: u64,
+    /// Of sockets and of the listener; [`super::lingering::Lingering`] counts those it makes.
+    pub shutdown_calls: u64,
+    pub close_calls: u64,
     /// Reads of the doorbell.
     pub doorbell_reads: u64,
     /// Questions answered at once, from memory and the block cache.
@@ -57,10 +64,14 @@ impl ShardCounters {
             ("send_calls", self.send_calls),
             ("send_bytes", self.send_bytes),
             ("send_blocked", self.send_blocked),
+            ("accept_calls", self.accept_calls),
             ("accepted", self.accepted),
             ("accept_refused", self.accept_refused),
             ("accept_pauses", self.accept_pauses),
             ("lingering_cut", self.lingering_cut),
+            ("watch_calls", self.watch_calls),
+            ("shutdown_calls", self.shutdown_calls),
+            ("close_calls", self.close_calls),
             ("doorbell_reads", self.doorbell_reads),
             ("questions_now", self.reads_now),
             ("questions_later", self.reads_later),

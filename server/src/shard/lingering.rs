@@ -29,6 +29,8 @@ pub struct Lingering {
     deadlines_ms: VecDeque<u64>,
     /// The number of the front; numbers rise by one.
     first: u64,
+    closed: u64,
+    shut_down: u64,
 }
 
 impl Lingering {
@@ -62,7 +64,7 @@ impl Lingering {
         if let Some(index) = number.checked_sub(self.first)
             && let Some(socket) = self.sockets.get_mut(index as usize)
         {
-            *socket = None;
+            self.closed += u64::from(socket.take().is_some());
         }
         while let Some(None) = self.sockets.front() {
             self.drop_front();
@@ -85,6 +87,16 @@ impl Lingering {
         self.sockets.is_empty()
     }
 
+    /// How many were closed, each by close(2).
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Of these, the ones that had to be told by shutdown(2).
+    pub fn shut_down(&self) -> u64 {
+        self.shut_down
+    }
+
     fn drop_front(&mut self) {
         self.deadlines_ms.pop_front();
         let Some(front) = self.sockets.pop_front() else { return };
@@ -92,6 +104,8 @@ impl Lingering {
         if let Some(socket) = front {
             // Completes the poll of whoever still watches it.
             socket::shut_down(socket.descriptor.as_fd(), Shutdown::Both);
+            self.shut_down += 1;
+            self.closed += 1;
         }
     }
 }
@@ -114,6 +128,7 @@ mod tests {
         lingering.remove(one);
         assert!(lingering.is_empty() && lingering.next_deadline_ms().is_none());
         lingering.remove(one);
+        assert_eq!((lingering.closed(), lingering.shut_down()), (2, 0));
 
         let three = lingering.push(socket(), 20);
         assert!(three > two);
@@ -121,6 +136,7 @@ mod tests {
         assert!(lingering.get(three).is_some());
         lingering.expire(20 + LINGER_MS);
         assert!(lingering.is_empty());
+        assert_eq!((lingering.closed(), lingering.shut_down()), (3, 1));
 
         let numbers: Vec<u64> = (0..=MAX_LINGERING).map(|_| lingering.push(socket(), 0)).collect();
         assert!(lingering.get(numbers[0]).is_none() && lingering.get(numbers[1]).is_some());

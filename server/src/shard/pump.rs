@@ -116,6 +116,7 @@ impl Turn<'_> {
             state.ends_at_ms = Some(now.mono_ms + CLOSING_MS);
             // Ends the accepting task.
             crate::net::socket::shut_down(state.listener.as_fd(), Shutdown::Both);
+            state.counters.shutdown_calls += 1;
             state.engine.drain(*now, code);
         }
     }
@@ -288,7 +289,10 @@ fn counters_of(shard: &Shard, state: &State) -> Vec<Counter> {
     let port = shard.commons.mesh.port(shard.number);
     let (parcels, replies) = port.high_water();
     let mut counters = state.engine.counters().render(&source);
-    let own = state.counters.iter().chain([
+    let mut own = state.counters;
+    own.close_calls += state.lingering.closed();
+    own.shutdown_calls += state.lingering.shut_down();
+    let own = own.iter().chain([
         ("doorbell_rings", port.doorbell.rings()),
         ("parcels_high_water", parcels as u64),
         ("replies_high_water", replies as u64),

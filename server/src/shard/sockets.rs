@@ -46,6 +46,7 @@ impl Shard {
 
     /// Holds a socket from now on. One that cannot be watched is as good as broken.
     pub(super) fn hold(&self, state: &mut State, ticket: Ticket, socket: OwnedFd) {
+        state.counters.watch_calls += 1;
         let watched = state.readiness.add(socket.as_fd(), ticket);
         state.links.insert(ticket, socket);
         if let Err(error) = watched {
@@ -69,6 +70,7 @@ impl Shard {
     /// Ends our side of a socket and lets the peer end its own.
     pub(super) fn let_linger(self: &Rc<Self>, state: &mut State, socket: OwnedFd) {
         socket::shut_down(socket.as_fd(), Shutdown::Write);
+        state.counters.shutdown_calls += 1;
         let watch = self.watch(&socket);
         let now_ms = state.clock.now().mono_ms;
         let number = state.lingering.push(socket, now_ms);
@@ -156,8 +158,14 @@ impl Shard {
         if state.links.take(ticket).is_none() {
             return;
         }
+        state.counters.close_calls += 1;
         self.commons.orders.release();
         state.engine.closed(state.clock.now(), ticket);
+    }
+
+    /// The listener was asked who waits.
+    pub fn count_accept_call(&self) {
+        self.state.borrow_mut().counters.accept_calls += 1;
     }
 
     /// Accepting paused because there was no descriptor or memory.
@@ -178,6 +186,7 @@ impl State {
     /// A socket that goes on living elsewhere.
     pub(super) fn let_go(&mut self, ticket: Ticket) -> Option<OwnedFd> {
         let socket = self.links.take(ticket)?;
+        self.counters.watch_calls += 1;
         self.readiness.remove(socket.as_fd());
         Some(socket)
     }
