@@ -13,9 +13,10 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// With fewer files nothing useful could be held.
 const LEAST_FILES: u64 = 1_024;
 /// Files beside connections and tables: the log and other files of the store, standard streams,
-/// keys, and for each shard its ring, set of sockets, doorbell, listener and lingering sockets.
+/// keys, and for each shard its ring, set of sockets, doorbell, listener, alarms and lingering
+/// sockets.
 const RESERVED_FILES: u64 = 64;
-const RESERVED_FILES_PER_SHARD: u64 = 5 + MAX_LINGERING as u64;
+const RESERVED_FILES_PER_SHARD: u64 = 6 + MAX_LINGERING as u64;
 /// Files of the store: an eighth of all, within these bounds.
 const STORE_FILES: std::ops::RangeInclusive<u64> = 128..=512;
 
@@ -152,7 +153,7 @@ mod tests {
         assert!(share_out(1_023, 1).is_err());
         assert!(share_out(256, 1).is_err());
         let least = share_out(1_024, 2).unwrap();
-        assert_eq!(least, FileBudget { store: 128, max_connections: 1_024 - 128 - 64 - 138 });
+        assert_eq!(least, FileBudget { store: 128, max_connections: 1_024 - 128 - 64 - 140 });
         assert_eq!(share_out(20_000, 1).unwrap().store, 512);
         // Many shards need more than the least.
         assert!(share_out(1_024, 64).is_err());

@@ -18,7 +18,8 @@ use std::{
 
 /// Each counter, and the calls that it stands for. Which call asks a set of sockets differs
 /// between processors and versions of what makes it.
-const COUNTED: [(&[&str], &[libc::c_long]); 8] = [
+const COUNTED: [(&[&str], &[libc::c_long]); 10] = [
+    (&["ring_enters"], &[libc::SYS_io_uring_enter]),
     (&["recv_calls"], &[libc::SYS_recvfrom]),
     (&["send_calls"], &[libc::SYS_sendto]),
     (&["accept_calls"], &[libc::SYS_accept4]),
@@ -26,7 +27,8 @@ const COUNTED: [(&[&str], &[libc::c_long]); 8] = [
     (&["readiness_calls"], &[EPOLL_WAIT, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2]),
     (&["shutdown_calls"], &[libc::SYS_shutdown]),
     (&["close_calls"], &[libc::SYS_close]),
-    (&["doorbell_reads"], &[libc::SYS_read]),
+    (&["alarm_sets"], &[libc::SYS_timerfd_settime]),
+    (&["doorbell_reads", "alarm_reads"], &[libc::SYS_read]),
 ];
 
 /// Newer processors have no epoll_wait of their own.
@@ -77,8 +79,7 @@ fn the_kernel_sees_the_system_calls_that_a_shard_counts() {
 
 /// Some hundred turns with something of everything in them.
 fn live(address: std::net::SocketAddr) {
-    let grants =
-        ["ada", "bob"].map(|name| Wire::connect(address).register(name, "correct horse"));
+    let grants = ["ada", "bob"].map(|name| Wire::connect(address).register(name, "correct horse"));
     let mut people = grants.each_ref().map(|grant| {
         let mut wire = Wire::connect(address);
         wire.hello(&grant.token, 1);
@@ -101,6 +102,8 @@ fn live(address: std::net::SocketAddr) {
             stranger.expect_close();
         }
     }
+    // Left alone, a shard has its alarm wake it once a second.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
 }
 
 fn counters(operator: &mut Wire) -> BTreeMap<String, u64> {

@@ -3,7 +3,7 @@
 //! By readiness and accept4(2), not by monoio's accept: dropped while pending, that one may
 //! leave a socket behind that nobody owns. A pending poll may be dropped.
 
-use super::{Watch, socket};
+use super::{Alarm, Watch, socket};
 use crate::shard::Shard;
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -16,18 +16,21 @@ const BUDGET: usize = 8;
 /// How long accepting pauses when there is no descriptor or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Accepts until the listener is shut down.
-pub async fn accept(shard: Rc<Shard>, listener: Rc<OwnedFd>) {
-    // With io_uring it cannot fail.
+/// Accepts until the listener is shut down. `pause` is there before it is needed: when it is,
+/// there may be no descriptor to be had.
+pub async fn accept(shard: Rc<Shard>, listener: Rc<OwnedFd>, pause: Alarm) {
+    // With io_uring they cannot fail.
     let Ok(watch) = Watch::new(listener.as_raw_fd()) else { return };
+    let Ok(pause_over) = Watch::new(pause.descriptor()) else { return };
     while shard.readable(&watch).await.is_ok() {
         match accept_some(&shard, &listener) {
             Go::On => {}
-            Go::Pause => monoio::time::sleep(PAUSE).await,
+            Go::Pause => shard.pause(&pause, &pause_over, PAUSE).await,
             Go::Home => break,
         }
     }
     watch.end();
+    pause_over.end();
 }
 
 enum Go {

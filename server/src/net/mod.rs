@@ -5,6 +5,7 @@
 //! tests/monoio_facts.rs pins the fact.
 
 mod accept;
+mod alarm;
 mod linger;
 pub mod listen;
 mod readiness;
@@ -13,6 +14,7 @@ pub mod socket;
 mod watch;
 
 pub use accept::accept;
+pub use alarm::Alarm;
 pub use linger::linger;
 pub use readiness::{MAX_READY, Readiness, Ready};
 pub use watch::Watch;

@@ -1,24 +1,20 @@
 //! The ring of a shard, and whether this system has one to give.
 
-use monoio::{IoUringDriver, Runtime, RuntimeBuilder, time::TimeDriver};
+use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 use std::io;
 
 /// Entries of the submission queue; when it is full monoio submits early.
-const ENTRIES: u32 = 4_096;
+pub const ENTRIES: u32 = 4_096;
 
-/// What a shard runs on.
-pub type ShardRuntime = Runtime<TimeDriver<IoUringDriver>>;
+/// What a shard runs on: without monoio's timers, for which see `Alarm`.
+pub type ShardRuntime = Runtime<IoUringDriver>;
 
 /// A runtime for the calling thread, the only one that may use it.
 ///
 /// # Errors
 /// The kernel gives no ring.
 pub fn runtime() -> io::Result<ShardRuntime> {
-    RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(ENTRIES)
-        .uring_builder(builder())
-        .enable_timer()
-        .build()
+    RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES).uring_builder(builder()).build()
 }
 
 /// Tries whether the kernel gives rings as shards need them.

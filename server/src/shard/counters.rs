@@ -1,16 +1,22 @@
 //! What a shard counts of its own work: system calls, and what waited. The engine counts what
 //! messages do.
 
+use crate::net::ring;
+
 /// Plain integers; all but `connections_*` only rise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShardCounters {
-    /// Passes of the loop. monoio, which does not count them, makes one io_uring_enter after each,
-    /// and one more for each accepting or lingering socket that woke it for nothing else.
+    /// Passes of the loop. monoio enters the ring once after it has run the tasks that were ready,
+    /// and as every task asks for a turn, there is one turn before each io_uring_enter. See
+    /// [`ShardCounters::ring_enters`].
     pub turns: u64,
+    /// Polls given to the ring since it was entered, and how often it was entered because it had no
+    /// room for one more.
+    queued: u32,
+    enters_for_room: u64,
     /// Turns that followed at once, because a budget was used up.
     pub turns_at_once: u64,
-    /// Polls given to the ring, which gets nothing else, and those that came back. (It sleeps by an
-    /// argument of io_uring_enter, not by a timer.)
+    /// Polls given to the ring, which gets nothing else, and those that came back.
     pub ring_submissions: u64,
     pub ring_completions: u64,
     /// Questions to the kernel which sockets are ready, and how many were.
@@ -39,6 +45,9 @@ pub struct ShardCounters {
     pub close_calls: u64,
     /// Reads of the doorbell.
     pub doorbell_reads: u64,
+    /// Times that an alarm was set, and that it was silenced after it rang.
+    pub alarm_sets: u64,
+    pub alarm_reads: u64,
     /// Questions answered at once, from memory and the block cache.
     pub reads_now: u64,
     /// Questions that went to a reader thread.
@@ -49,11 +58,35 @@ pub struct ShardCounters {
 }
 
 impl ShardCounters {
-    /// Name and value of each.
+    /// A turn begins. The polls of the tasks before it are in the queue, a turn adds none, and then
+    /// the ring is entered, which empties it.
+    pub fn begin_turn(&mut self) {
+        self.turns += 1;
+        self.queued = 0;
+    }
+
+    /// A poll is given to the ring. If its queue is full, monoio enters it first.
+    pub fn submit(&mut self) {
+        self.ring_submissions += 1;
+        self.queued += 1;
+        if self.queued > ring::ENTRIES {
+            self.enters_for_room += 1;
+            self.queued = 1;
+        }
+    }
+
+    /// Calls of io_uring_enter, when asked within a turn: one after each turn before this one, and
+    /// those for room. tests/system_calls.rs compares it with what ptrace sees.
+    fn ring_enters(&self) -> u64 {
+        self.turns.saturating_sub(1) + self.enters_for_room
+    }
+
+    /// Name and value of each, when asked within a turn.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("loop_turns", self.turns),
             ("loop_turns_at_once", self.turns_at_once),
+            ("ring_enters", self.ring_enters()),
             ("ring_submissions", self.ring_submissions),
             ("ring_completions", self.ring_completions),
             ("readiness_calls", self.readiness_calls),
@@ -73,6 +106,8 @@ impl ShardCounters {
             ("shutdown_calls", self.shutdown_calls),
             ("close_calls", self.close_calls),
             ("doorbell_reads", self.doorbell_reads),
+            ("alarm_sets", self.alarm_sets),
+            ("alarm_reads", self.alarm_reads),
             ("questions_now", self.reads_now),
             ("questions_later", self.reads_later),
             ("parcels_delayed", self.parcels_delayed),

@@ -1,8 +1,8 @@
 //! A shard: one pinned thread with its ring, its connections and its engine.
 //!
-//! A few tasks wait, for sockets, the doorbell, who wants in, and ask for a turn; what they call
-//! borrows the state, never across an await. All else happens in the shard's turn (see `pump`): the
-//! runtime's main future, which it polls once after each batch of tasks and before it sleeps.
+//! A few tasks wait, for sockets, the doorbell, the alarm, who wants in; what they call borrows the
+//! state, never across an await. All else happens in the shard's turn (see `pump`): the runtime's
+//! main future, which it polls once after each batch of tasks and before it enters the ring.
 
 pub mod affinity;
 mod clock;
@@ -37,6 +37,7 @@ use std::{
     future::poll_fn,
     io,
     os::fd::{AsRawFd, OwnedFd},
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -44,6 +45,7 @@ use std::{
     },
     task::{Poll, Waker},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// Bytes that one recv may bring.
@@ -141,6 +143,9 @@ struct State {
     unread: Vec<Ticket>,
     lingering: Lingering,
     clock: Clock,
+    alarm: net::Alarm,
+    /// When it will ring.
+    alarm_at_ms: Option<u64>,
     /// All reads of the shard go through this one.
     buffer: Box<[u8]>,
     counters: ShardCounters,
@@ -186,10 +191,12 @@ pub fn start(setup: Setup) -> io::Result<JoinHandle<Result<(), Failure>>> {
 fn run(setup: Setup) -> Result<(), Failure> {
     affinity::pin(setup.processor);
     let mut runtime = net::ring::runtime().map_err(|error| Failure::NoIoUring { error })?;
-    let readiness =
-        net::Readiness::new(setup.engine.shard).map_err(|error| Failure::NoIoUring { error })?;
-    let shard = Rc::new(Shard::new(setup, readiness));
-    runtime.block_on(shard.serve());
+    let no_descriptor = |error| Failure::NoIoUring { error };
+    let readiness = net::Readiness::new(setup.engine.shard).map_err(no_descriptor)?;
+    let alarm = net::Alarm::new().map_err(no_descriptor)?;
+    let accept_pause = net::Alarm::new().map_err(no_descriptor)?;
+    let shard = Rc::new(Shard::new(setup, readiness, alarm));
+    runtime.block_on(shard.serve(accept_pause));
     // The ring may have polls in flight that nobody waits for; the process is about to end, so
     // they need no clearing away.
     std::mem::forget(runtime);
@@ -197,7 +204,7 @@ fn run(setup: Setup) -> Result<(), Failure> {
 }
 
 impl Shard {
-    fn new(setup: Setup, readiness: net::Readiness) -> Shard {
+    fn new(setup: Setup, readiness: net::Readiness, alarm: net::Alarm) -> Shard {
         let mut clock = Clock::new();
         let number = setup.engine.shard;
         let shards = setup.engine.shards;
@@ -212,6 +219,8 @@ impl Shard {
                 unread: Vec::new(),
                 lingering: Lingering::default(),
                 clock,
+                alarm,
+                alarm_at_ms: None,
                 buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
                 counters: ShardCounters::default(),
                 listener: Rc::new(setup.listener),
@@ -234,20 +243,34 @@ impl Shard {
     }
 
     /// The main future: ends when the shard has been told to and all is closed.
-    async fn serve(self: Rc<Self>) {
+    async fn serve(self: Rc<Self>, accept_pause: net::Alarm) {
         let listener = Rc::clone(&self.state.borrow().listener);
-        monoio::spawn(net::accept(Rc::clone(&self), listener));
-        monoio::spawn(Rc::clone(&self).hear_sockets());
-        monoio::spawn(Rc::clone(&self).hear_doorbell());
-        monoio::spawn(Rc::clone(&self).turn_again());
-        let mut timer = Box::pin(monoio::time::sleep(std::time::Duration::ZERO));
+        self.spawn(net::accept(Rc::clone(&self), listener, accept_pause));
+        self.spawn(Rc::clone(&self).hear_sockets());
+        self.spawn(Rc::clone(&self).hear_doorbell());
+        self.spawn(Rc::clone(&self).hear_alarm());
+        self.spawn(Rc::clone(&self).turn_again());
         poll_fn(|context| {
             if self.turn.borrow().is_none() {
                 *self.turn.borrow_mut() = Some(context.waker().clone());
             }
-            pump::turn(&self, timer.as_mut(), context)
+            pump::turn(&self)
         })
         .await;
+    }
+
+    /// Starts a task. Whenever it runs, the shard turns after it and the other tasks that are
+    /// ready, and then enters the ring: so there is one io_uring_enter for each turn.
+    fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let shard = Rc::clone(self);
+        monoio::spawn(async move {
+            let mut task = pin!(task);
+            poll_fn(|context| {
+                shard.ask_for_turn();
+                task.as_mut().poll(context)
+            })
+            .await;
+        });
     }
 
     /// Has the shard turn after the tasks that are ready.
@@ -269,7 +292,6 @@ impl Shard {
     async fn turn_again(self: Rc<Self>) {
         poll_fn(|context| {
             *self.again.borrow_mut() = Some(context.waker().clone());
-            self.ask_for_turn();
             Poll::<()>::Pending
         })
         .await;
@@ -282,7 +304,6 @@ impl Shard {
         loop {
             let _ = self.readable(&watch).await;
             self.state.borrow_mut().sockets_ready = true;
-            self.ask_for_turn();
         }
     }
 
@@ -295,16 +316,37 @@ impl Shard {
             let _ = self.readable(&watch).await;
             doorbell.silence();
             self.state.borrow_mut().counters.doorbell_reads += 1;
-            self.ask_for_turn();
+        }
+    }
+
+    async fn hear_alarm(self: Rc<Self>) {
+        let descriptor = self.state.borrow().alarm.descriptor();
+        // With io_uring it cannot fail.
+        let Ok(watch) = net::Watch::new(descriptor) else { return };
+        loop {
+            let _ = self.readable(&watch).await;
+            let state = &mut *self.state.borrow_mut();
+            state.alarm.silence();
+            state.alarm_at_ms = None;
+            state.counters.alarm_reads += 1;
         }
     }
 
     /// Waits for a descriptor. All that the ring is given goes through here.
     pub async fn readable(&self, watch: &net::Watch) -> io::Result<()> {
-        self.state.borrow_mut().counters.ring_submissions += 1;
+        self.state.borrow_mut().counters.submit();
         let readable = watch.readable().await;
         self.state.borrow_mut().counters.ring_completions += 1;
         readable
+    }
+
+    /// Waits for so long, by an alarm of the task's own that `over` watches.
+    pub async fn pause(&self, alarm: &net::Alarm, over: &net::Watch, time: Duration) {
+        self.state.borrow_mut().counters.alarm_sets += 1;
+        alarm.set(time);
+        let _ = self.readable(over).await;
+        alarm.silence();
+        self.state.borrow_mut().counters.alarm_reads += 1;
     }
 
     fn watch(&self, socket: &impl AsRawFd) -> net::Watch {
@@ -314,6 +356,17 @@ impl Shard {
 }
 
 impl State {
+    /// Has the shard turn at `at_ms` at the latest.
+    fn wake_at(&mut self, at_ms: u64) {
+        // An alarm that is early does no harm, and to leave it alone is cheap.
+        if self.alarm_at_ms.is_some_and(|set_ms| set_ms <= at_ms) {
+            return;
+        }
+        self.alarm_at_ms = Some(at_ms);
+        self.counters.alarm_sets += 1;
+        self.alarm.set(self.clock.instant_of(at_ms).saturating_duration_since(Instant::now()));
+    }
+
     /// Whether another question or password may be without a reply.
     fn may_ask(&self) -> bool {
         self.replies_due < MAX_REPLIES

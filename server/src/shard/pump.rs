@@ -12,9 +12,8 @@ use starling_codec::{ErrorCode, wire::Counter};
 use std::{
     net::Shutdown,
     os::fd::AsFd,
-    pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -38,14 +37,10 @@ const QUESTION_RETRY_MS: u64 = 2;
 const CLOSING_MS: u64 = 3_000;
 
 /// One turn. Ready when the shard has been told to end and has.
-pub(super) fn turn(
-    shard: &Rc<Shard>,
-    mut timer: Pin<&mut monoio::time::Sleep>,
-    context: &mut Context<'_>,
-) -> Poll<()> {
+pub(super) fn turn(shard: &Rc<Shard>) -> Poll<()> {
     let state = &mut *shard.state.borrow_mut();
     shard.commons.mesh.port(shard.number).doorbell.sleeper().get_up();
-    state.counters.turns += 1;
+    state.counters.begin_turn();
     let now = state.clock.now();
     let mut turn = Turn { hands: Hands { shard, state, now }, more: false };
 
@@ -68,17 +63,13 @@ pub(super) fn turn(
 
     let wake_at_ms = turn.wake_at_ms();
     let Turn { hands, more } = turn;
-    let deadline = hands.state.clock.instant_of(wake_at_ms).into();
     hands.state.clock.forget();
-    // A timer that is early does no harm, and to leave it alone is cheap.
-    if timer.is_elapsed() || deadline < timer.deadline() {
-        timer.as_mut().reset(deadline);
-    }
-    let due = timer.poll(context).is_ready();
     let more = more || !hands.state.unread.is_empty();
-    if more || due || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
+    if more || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
         hands.state.counters.turns_at_once += 1;
         shard.ask_for_turn_again();
+    } else {
+        hands.state.wake_at(wake_at_ms);
     }
     Poll::Pending
 }

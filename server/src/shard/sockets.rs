@@ -41,7 +41,6 @@ impl Shard {
             }
             Err(code) => self.turn_away(&mut state, socket, code),
         }
-        self.ask_for_turn();
     }
 
     /// Holds a socket from now on. One that cannot be watched is as good as broken.
@@ -74,7 +73,7 @@ impl Shard {
         let watch = self.watch(&socket);
         let now_ms = state.clock.now().mono_ms;
         let number = state.lingering.push(socket, now_ms);
-        monoio::spawn(net::linger(Rc::clone(self), number, watch));
+        self.spawn(net::linger(Rc::clone(self), number, watch));
     }
 
     /// Something came to a socket.
@@ -146,8 +145,6 @@ impl Shard {
         };
         if !lingers {
             state.lingering.remove(number);
-            // A shard that ends waits for the last one.
-            self.ask_for_turn();
         }
         lingers
     }
