@@ -33,6 +33,8 @@ pub struct Proxy {
 struct State {
     upstream: Mutex<SocketAddr>,
     fair: AtomicBool,
+    /// Rises when all links that are open are to be cut.
+    cut_all: watch::Sender<u64>,
     pub cuts: AtomicU64,
     pub half_closes: AtomicU64,
     pub stalls: AtomicU64,
@@ -51,6 +53,7 @@ impl Proxy {
         let state = Arc::new(State {
             upstream: Mutex::new(upstream),
             fair: AtomicBool::new(false),
+            cut_all: watch::Sender::default(),
             cuts: AtomicU64::new(0),
             half_closes: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
@@ -79,6 +82,11 @@ impl Proxy {
     /// No more faults.
     pub fn be_fair(&self) {
         self.state.fair.store(true, Ordering::Relaxed);
+    }
+
+    /// Cuts the links that are open now.
+    pub fn cut(&self) {
+        self.state.cut_all.send_modify(|times| *times += 1);
     }
 
     /// How often it cut, half-closed and stalled.
@@ -114,12 +122,19 @@ async fn pump(
 ) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut buffer = vec![0; 4_096];
+    let mut cut_all = state.cut_all.subscribe();
     let mut fuse = rng.random_range(FUSE_BYTES);
     loop {
         let most = rng.random_range(1..=buffer.len());
         let read = tokio::select! {
             read = from.read(&mut buffer[..most]) => read,
             _ = cut_seen.wait_for(|cut| *cut) => return,
+            _ = cut_all.changed() => {
+                // Both directions see it.
+                let first = !cut.send_replace(true);
+                state.cuts.fetch_add(u64::from(first), Ordering::Relaxed);
+                return;
+            }
         };
         let Ok(count @ 1..) = read else {
             // The end of a direction is the end of that direction.
