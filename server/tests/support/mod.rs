@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod command;
+pub mod distance;
 pub mod proxy;
 pub mod terminal;
 
