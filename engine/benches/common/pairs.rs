@@ -28,9 +28,14 @@ pub struct Bench {
 impl Bench {
     /// So many users, each with a session.
     pub fn new(users: u32) -> Bench {
+        Bench::with_settings(users, Settings::default())
+    }
+
+    /// The same on an engine with settings of its own.
+    pub fn with_settings(users: u32, settings: Settings) -> Bench {
         let now = Now { mono_ms: 0, unix_ms: MessageId::TIME_ZERO_MS + 1_000_000 };
         let keyring = Keyring::new(1, &[1; 32]);
-        let engine = Engine::new(Settings::default(), keyring.clone(), now);
+        let engine = Engine::new(settings, keyring.clone(), now);
         let heads = vec![0; users as usize + 1];
         let mut ping = Vec::new();
         append_ping(&mut ping);
