@@ -36,6 +36,8 @@ pub struct Checker {
     pub(crate) twins: Vec<Twins>,
     pub(crate) violations: Violations,
     pub(crate) complete: bool,
+    /// Sessions ended when all was at rest.
+    ended_at_rest: bool,
     records: u64,
     skipped: u64,
 }
@@ -52,6 +54,13 @@ pub fn check_records<'a>(records: impl IntoIterator<Item = &'a Record>) -> Verdi
 impl Checker {
     pub fn new() -> Checker {
         Checker::default()
+    }
+
+    /// Whoever recorded the history says that sessions ended when all was at rest: what a device
+    /// held when it left counts as what it holds at the end.
+    pub fn ended_at_rest(mut self) -> Checker {
+        self.ended_at_rest = true;
+        self
     }
 
     /// Takes the next record. Records of one device come in the order in which they happened.
@@ -84,8 +93,7 @@ impl Checker {
             messages: self.messages.list.len() as u64,
             devices: self.devices.list.len() as u64,
             conversations: self.streams.conversations(),
-            settled: self.devices.list.iter().filter(|device| device.settled.is_some()).count()
-                as u64,
+            settled: self.devices.list.iter().filter_map(|device| device.settled()).count() as u64,
             complete: self.complete,
         };
         let (violations, contradictions) = Judge::new(self).judge().into_parts();
@@ -99,6 +107,8 @@ impl Checker {
             device.last_file = position.file();
             device.may_repeat = true;
         }
+        // Whoever goes on had not said his last word.
+        device.end = None;
         if !matches!(fact, Fact::Reset | Fact::Offline | Fact::Online { .. })
             && let Some(known) = device.came_from.take()
         {
@@ -148,11 +158,18 @@ impl Checker {
             Fact::Reset => self.reset(position, number),
             Fact::Restored(place) => self.restored(position, number, place),
             Fact::State { cursor, hash } => {
-                let device = &mut self.devices.list[number as usize];
-                device.settled = Some(Settled { cursor, hash, position });
+                self.end(number, Settled { cursor, hash, position, at_rest: true });
+            }
+            Fact::Left { cursor, hash } => {
+                let at_rest = self.ended_at_rest;
+                self.end(number, Settled { cursor, hash, position, at_rest });
             }
             Fact::Offline | Fact::History { .. } | Fact::Opened { .. } => {}
         }
+    }
+
+    fn end(&mut self, number: u32, end: Settled) {
+        self.devices.list[number as usize].end = Some(end);
     }
 
     fn online(

@@ -1,6 +1,6 @@
 //! `starling-check`: says whether histories keep the contract, and shows the lines that do not.
 
-use crate::{CannotRead, Verdict, check_files, files};
+use crate::{CannotRead, Checker, Verdict, check_files_with, files};
 use clap::{CommandFactory, Parser};
 use serde::Serialize;
 use starling_codec::history;
@@ -19,6 +19,11 @@ struct Arguments {
     /// Files of one history, as docs/history.md describes them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// Every session was ended when all was at rest: what a device held when it left is what it
+    /// holds at the end.
+    #[arg(long)]
+    at_rest: bool,
 
     /// Print the verdict as one JSON object.
     #[arg(long)]
@@ -71,8 +76,12 @@ pub fn command() -> clap::Command {
 
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
-    let Arguments { files, json } = Arguments::parse();
-    let verdict = match check_files(&files) {
+    let Arguments { files, at_rest, json } = Arguments::parse();
+    let checker = match at_rest {
+        true => Checker::new().ended_at_rest(),
+        false => Checker::new(),
+    };
+    let verdict = match check_files_with(checker, &files) {
         Ok(verdict) => verdict,
         Err(error) => return cannot_read(&error),
     };

@@ -86,6 +86,8 @@ pub(crate) struct Settled {
     pub cursor: Place,
     pub hash: StateHash,
     pub position: Position,
+    /// All was at rest by then; else others may have gone on without it.
+    pub at_rest: bool,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,8 @@ pub(crate) struct Device {
     pub went_on: Vec<WentOn>,
     pub windows: Vec<Told>,
     pub top_send_no: u64,
-    pub settled: Option<Settled>,
+    /// Its last line, if that says what it holds.
+    pub end: Option<Settled>,
     /// A restored device forgot what it wrote up to here.
     pub forgot: Option<Position>,
     /// Where it was told to remove everything.
@@ -203,12 +206,17 @@ impl Device {
             went_on: Vec::new(),
             windows: Vec::new(),
             top_send_no: 0,
-            settled: None,
+            end: None,
             forgot: None,
             reset: None,
             may_repeat: false,
             last_file: 0,
         }
+    }
+
+    /// What it said that it holds when all was at rest.
+    pub fn settled(&self) -> Option<Settled> {
+        self.end.filter(|end| end.at_rest)
     }
 
     pub fn held_at(&self, seq: u64) -> Option<&Held> {

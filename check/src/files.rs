@@ -31,7 +31,11 @@ fn named(paths: &[PathBuf]) -> String {
 /// Checks files that are one history. Lines of a device that are in several files are taken in
 /// the order of the files.
 pub fn check_files(paths: &[PathBuf]) -> Result<Verdict, CannotRead> {
-    let mut checker = Checker::new();
+    check_files_with(Checker::new(), paths)
+}
+
+/// The same with a checker that was told something before.
+pub fn check_files_with(mut checker: Checker, paths: &[PathBuf]) -> Result<Verdict, CannotRead> {
     for (file, path) in paths.iter().enumerate() {
         let file = u16::try_from(file).map_err(|_| CannotRead::TooManyFiles)?;
         read(path, |line, bytes| take(&mut checker, Position::new(file, line), bytes))?;

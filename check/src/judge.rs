@@ -212,7 +212,7 @@ impl Judge {
             let devices = users.iter().filter_map(|user| self.by_user.get(user)).flatten();
             for number in devices {
                 let device = &self.devices.list[*number as usize];
-                let Some(settled) = device.settled else { continue };
+                let Some(settled) = device.settled() else { continue };
                 let latest = self.devices.latest(*number, message.stream);
                 let has = latest.and_then(|held| seq_of(&self.messages, held));
                 // Of a device whose first events are not there, only what follows them counts.
@@ -294,7 +294,7 @@ impl Judge {
             Answer::None => {
                 let forgotten = |position| device.forgot.is_some_and(|forgot| position < forgot);
                 if let Some(written) = send.written
-                    && let Some(settled) = device.settled
+                    && let Some(settled) = device.settled()
                     && !forgotten(written.position)
                 {
                     let evidence = [written.position, settled.position];
@@ -312,7 +312,7 @@ impl Judge {
         let device = &self.devices.list[send.device as usize];
         let knows = self.ages.rank(device.opening) == self.ages.newest() && !self.ages.restored();
         let remembers = device.forgot.is_none_or(|forgot| send.answered_at > forgot);
-        if let Some(settled) = device.settled
+        if let Some(settled) = device.settled()
             && knows
             && remembers
             && self.alive[message as usize].is_none()

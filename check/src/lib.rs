@@ -23,7 +23,7 @@ mod verdict;
 
 pub use checker::{Checker, check_records};
 pub use evidence::{Position, Violation};
-pub use files::{CannotRead, check_files};
+pub use files::{CannotRead, check_files, check_files_with};
 pub use line::{Parsed, Unreadable, parse};
 pub use property::Property;
 pub use verdict::Verdict;

@@ -162,6 +162,7 @@ known! {
     "reset" => reset,
     "restored" => restored,
     "state" => state,
+    "left" => left,
     "opened" => opened,
     "history" => history,
 }
@@ -341,8 +342,15 @@ impl<'a> Line<'a> {
     }
 
     fn state(&self) -> Read {
-        let hash = StateHash(self.number("hash", self.hash)?);
-        Ok(Fact::State { cursor: self.place()?, hash })
+        Ok(Fact::State { cursor: self.place()?, hash: self.state_hash()? })
+    }
+
+    fn left(&self) -> Read {
+        Ok(Fact::Left { cursor: self.place()?, hash: self.state_hash()? })
+    }
+
+    fn state_hash(&self) -> Result<StateHash, Unreadable> {
+        self.number("hash", self.hash).map(StateHash)
     }
 
     fn stranger(&self) -> Stranger<'_> {

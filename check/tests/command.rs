@@ -2,6 +2,7 @@
 
 mod support;
 
+use starling_codec::history::Fact;
 use std::{
     fs,
     path::Path,
@@ -73,6 +74,25 @@ fn a_history_that_does_not_ends_with_1_and_shows_the_lines() {
         (&report["holds"], &report["violations"][0]["property"]),
         (&false.into(), &"once".into())
     );
+}
+
+/// What a device held when it left is its end only if whoever asks says so.
+#[test]
+fn sessions_that_ended_at_rest_are_told_by_a_flag() {
+    let mut history = planted::true_history();
+    for record in &mut history.0 {
+        if let Fact::State { cursor, hash } = record.fact {
+            record.fact = Fact::Left { cursor, hash };
+        }
+    }
+    let mut lines = Vec::new();
+    history.0.iter().for_each(|record| record.append(&mut lines));
+    for (flags, settled) in [(&[][..], 0), (&["--at-rest"], 4)] {
+        let (output, _) = check(flags, &[&lines]);
+        assert_eq!(output.status.code(), Some(0));
+        let said = text(&output.stdout);
+        assert!(said.contains(&format!("4 devices ({settled} at rest)")), "{said}");
+    }
 }
 
 /// The number of a line of file 0, and its text, where one is shown.

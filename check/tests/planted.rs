@@ -2,7 +2,7 @@
 
 mod support;
 
-use starling_check::{Checker, Position, Property, check_records};
+use starling_check::{Checker, Position, Property, Verdict, check_records};
 use starling_codec::{
     ConversationId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, SendWindow, UserId,
     history::{After, EventKind, Fact, Message, Record, VERSION},
@@ -138,6 +138,55 @@ fn what_was_lost_before_its_answer_and_sent_again_was_written_once() {
         let verdict = check_records(&records);
         assert!(verdict.holds(), "{:#?}", verdict.violations);
     }
+}
+
+/// Whoever leaves while others go on has lost nothing; whoever leaves when all is at rest, and has not
+/// what others have, has.
+#[test]
+fn who_leaves_without_the_last_message_has_lost_it_if_all_was_at_rest() {
+    let mut world = World::new();
+    let (ada, bob) = (at(1, 1), at(2, 1));
+    world.online(ada);
+    world.online(bob);
+    for _ in 0..2 {
+        world.send(ada, 2, Class::Durable);
+        world.catch_up(ada);
+    }
+    world.leave(bob);
+    world.leave(ada);
+    assert!(check_records(&world.records).holds());
+    let verdict = at_rest(&world.records);
+    assert!(verdict.violates(Property::Kept), "{:#?}", verdict.violations);
+}
+
+/// The line that says what a device held when it left, and the last event of it that is not there.
+#[test]
+fn an_event_that_is_missing_before_a_device_leaves_is_missed() {
+    let mut world = World::new();
+    let (ada, bob) = (at(1, 1), at(2, 1));
+    world.online(ada);
+    world.online(bob);
+    world.send(ada, 2, Class::Durable);
+    world.catch_up(bob);
+    world.leave(bob);
+    assert!(check_records(&world.records).holds());
+    let is_of_bob = |record: &Record| record.at == Some(bob);
+    world.records.retain(|record| {
+        !is_of_bob(record) || !matches!(record.fact, Fact::Event { .. } | Fact::Acked(_))
+    });
+    assert!(check_records(&world.records).violates(Property::Converge));
+    // Whoever goes on afterwards had not said his last word.
+    world.online(bob);
+    assert!(!check_records(&world.records).violates(Property::Converge));
+}
+
+/// Sessions were ended when all was at rest.
+fn at_rest(records: &[Record]) -> Verdict {
+    let mut checker = Checker::new().ended_at_rest();
+    for (line, record) in (1..).zip(records) {
+        checker.record(Position::new(0, line), record);
+    }
+    checker.finish()
 }
 
 /// The order of devices among each other means nothing: each may be in a file of its own.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use starling_check::{Property, check_records};
 use starling_client::codec::{
     Kind, Nonce, Place, SendNo,
     history::{At, EventKind, Fact, Reason, Record},
@@ -69,6 +70,45 @@ fn a_rewind_is_recorded_before_what_it_gives_back() {
     assert_eq!(facts[3], Fact::Rewind(Place::START));
     let Fact::Unsent { nonce, reason, .. } = facts[4] else { panic!("{facts:?}") };
     assert_eq!((nonce, reason), (Some(Nonce(11)), Reason::Lost));
+}
+
+/// The last record of a session says what it holds, so what is missing before it is missed; and what
+/// it never got, once whoever recorded says that all was at rest.
+#[test]
+fn an_event_that_is_lost_at_the_end_of_a_session_is_seen() {
+    let mut desk = Desk::new();
+    desk.session.start_recording();
+    desk.come_online(welcome());
+    desk.give_events([own_event(1, 1, 1, 11), own_event(2, 1, 2, 12)]);
+    desk.session.close();
+    let mut history: Vec<Record> = std::iter::from_fn(|| desk.session.poll_record()).collect();
+    let last = history.last().unwrap();
+    assert!(matches!(last.fact, Fact::Left { cursor, .. } if cursor == place_of(2, 1)), "{last:?}");
+    assert!(check_records(&history).holds());
+
+    let is_second = |fact: &Fact| match fact {
+        Fact::Event { place, .. } | Fact::Acked(place) => *place == place_of(2, 1),
+        _ => false,
+    };
+    history.retain(|record| !is_second(&record.fact));
+    let verdict = check_records(&history);
+    assert!(verdict.violates(Property::Converge), "{verdict:#?}");
+}
+
+/// What was there before the recorder came is not counted as missing.
+#[test]
+fn a_session_that_goes_on_ends_its_history_with_all_that_it_holds() {
+    let mut desk = Desk::live();
+    desk.give_events([own_event(1, 1, 1, 11)]);
+    let mut desk = Desk::with(desk.session.into_store());
+    desk.session.start_recording();
+    desk.come_online(welcome());
+    desk.session.close();
+    let history: Vec<Record> = std::iter::from_fn(|| desk.session.poll_record()).collect();
+    let Fact::Left { cursor, hash } = history.last().unwrap().fact else { panic!("{history:?}") };
+    assert_eq!((cursor, hash), (place_of(1, 1), desk.session.store().state_hash()));
+    let verdict = check_records(&history);
+    assert!(verdict.holds(), "{verdict:#?}");
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub enum Fact {
     /// At the end, when all is at rest: how far the device has come, and the hash of what it
     /// holds.
     State { cursor: Place, hash: StateHash },
+    /// The device's session ended in order, whatever others do after it: the same of that moment.
+    Left { cursor: Place, hash: StateHash },
 }
 
 /// What an opening of the store came after.
@@ -277,6 +279,7 @@ impl Fact {
             Fact::Reset => "reset",
             Fact::Restored(_) => "restored",
             Fact::State { .. } => "state",
+            Fact::Left { .. } => "left",
         }
     }
 
@@ -326,7 +329,7 @@ impl Fact {
             Fact::Acked(place) | Fact::Rewind(place) | Fact::Restored(place) => {
                 line.place(*place);
             }
-            Fact::State { cursor, hash } => {
+            Fact::State { cursor, hash } | Fact::Left { cursor, hash } => {
                 line.place(*cursor).id("hash", hash.0);
             }
         }

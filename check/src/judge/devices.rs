@@ -9,7 +9,7 @@ use crate::{
 };
 use rustc_hash::FxHashMap;
 use starling_codec::{
-    UserId,
+    Place, UserId,
     history::{self, EventKind, StateHash},
     wire::Class,
 };
@@ -220,17 +220,22 @@ impl Judge {
     /// What devices say at the end that they hold.
     pub(super) fn judge_settled(&mut self) {
         for device in &self.devices.list {
-            let Some(settled) = device.settled else { continue };
+            let Some(end) = device.end else { continue };
+            // What it held before its first line only a complete history says: nothing.
+            let Some(cursor) = device.cursor.or(self.complete.then_some(Place::START)) else {
+                continue;
+            };
             let told = self.hash_of(device);
-            if device.whole && told.is_some_and(|hash| hash != settled.hash) {
-                self.violations.add(Property::Converge, [settled.position], || {
+            let differs = device.whole && told.is_some_and(|hash| hash != end.hash);
+            if differs || cursor != end.cursor {
+                self.violations.add(Property::Converge, [end.position], || {
                     "the device holds something else than it has applied".to_owned()
                 });
             }
         }
         for devices in self.by_user.values() {
             let settled =
-                devices.iter().filter_map(|number| self.devices.list[*number as usize].settled);
+                devices.iter().filter_map(|number| self.devices.list[*number as usize].settled());
             let settled: Vec<_> = settled.collect();
             for pair in settled.windows(2) {
                 if (pair[0].cursor, pair[0].hash) != (pair[1].cursor, pair[1].hash) {

@@ -100,5 +100,5 @@ impl Judge {
 /// Where the device said that it is done, if nothing can have been lost after the window.
 fn settled_in_newest(device: &Device, told: &Told, judge: &Judge) -> Option<crate::Position> {
     let is_newest = judge.ages.rank(told.opening) == judge.ages.newest();
-    device.settled.filter(|_| device.whole && is_newest).map(|settled| settled.position)
+    device.settled().filter(|_| device.whole && is_newest).map(|settled| settled.position)
 }

@@ -273,14 +273,24 @@ impl World {
             }
         }
         for at in &all {
-            let device = &self.devices[at];
-            let mut hash = StateHash::default();
-            for event in &device.held {
-                hash.add(event.place, &event.kind);
-            }
-            let cursor = device.cursor;
+            let (cursor, hash) = self.held_by(*at);
             self.tell(*at, Fact::State { cursor, hash });
         }
+    }
+
+    /// A device goes offline in order.
+    pub fn leave(&mut self, at: At) {
+        let (cursor, hash) = self.held_by(at);
+        self.tell(at, Fact::Left { cursor, hash });
+    }
+
+    fn held_by(&self, at: At) -> (Place, StateHash) {
+        let device = &self.devices[&at];
+        let mut hash = StateHash::default();
+        for event in &device.held {
+            hash.add(event.place, &event.kind);
+        }
+        (device.cursor, hash)
     }
 }
 

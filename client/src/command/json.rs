@@ -99,6 +99,12 @@ pub(super) enum Line {
         epoch: u32,
     },
     Reset,
+    /// The last line of a listener that was ended: how far it told, and the hash of that.
+    Left {
+        inbox_seq: u64,
+        epoch: u32,
+        hash: String,
+    },
     Unsent {
         user: Option<String>,
         conversation: Option<String>,
@@ -203,6 +209,10 @@ impl Line {
 
     pub fn rewind(place: Place) -> Line {
         Line::Rewind { inbox_seq: place.seq, epoch: place.epoch.0 }
+    }
+
+    pub fn left(place: Place, hash: history::StateHash) -> Line {
+        Line::Left { inbox_seq: place.seq, epoch: place.epoch.0, hash: hash.0.to_string() }
     }
 
     pub fn unsent(entry: &Entry, why: Unsent, text: Option<&str>) -> Line {
@@ -311,6 +321,7 @@ mod tests {
             Line::offline(Some(draining), 250),
             Line::rewind(Place::new(1, Epoch(1))),
             Line::Reset,
+            Line::left(Place::new(3, Epoch(1)), history::StateHash(ID)),
             Line::Counter {
                 name: "frames_in".into(),
                 part: "SEND".into(),
@@ -341,7 +352,8 @@ mod tests {
             Line::Offline { .. } => 9,
             Line::Rewind { .. } => 10,
             Line::Reset => 11,
-            Line::Counter { .. } => 12,
+            Line::Left { .. } => 12,
+            Line::Counter { .. } => 13,
         }
     }
 
@@ -352,7 +364,7 @@ mod tests {
         let documented: Vec<&str> =
             text.lines().filter(|line| line.starts_with("{\"type\"")).collect();
         let examples = examples();
-        assert!(examples.iter().map(number_of).eq(0..13), "one example of every type");
+        assert!(examples.iter().map(number_of).eq(0..14), "one example of every type");
         let printed: Vec<String> =
             examples.iter().map(|line| serde_json::to_string(&addressed(line)).unwrap()).collect();
         assert_eq!(documented, printed);

@@ -52,6 +52,10 @@ pub(super) async fn run(
     match follow(&mut online, terminal, &mut interrupts).await? {
         None => {
             online.client.close().await;
+            if let Some((place, hash)) = online.journal.shown_state()? {
+                terminal.print_if_json(&Line::left(place, hash))?;
+                terminal.flush()?;
+            }
             Ok(())
         }
         Some(reason) => Err(Failure::stopped(reason, &online.identity.name)),

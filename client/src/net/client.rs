@@ -153,6 +153,9 @@ impl Client {
     /// [lines](Record::append) is what `starling-check` reads, with those of other devices or
     /// alone; docs/history.md describes it.
     ///
+    /// When the session is closed, the last record says what the device holds, so that what is missing
+    /// before it can be seen.
+    ///
     /// The recorder is called on the session's task, which waits for it. A process that is killed
     /// may leave a history without its last records, although the store has what they tell.
     ///

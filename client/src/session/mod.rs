@@ -333,7 +333,8 @@ impl<S: Store> Session<S> {
         Ok(id)
     }
 
-    /// Tells the server that the device goes offline, and ends the session.
+    /// Tells the server that the device goes offline, and ends the session. If it is recorded, its
+    /// last record says what the device holds.
     pub fn close(&mut self) {
         if let State::Stopped = self.state {
             return;
@@ -346,6 +347,7 @@ impl<S: Store> Session<S> {
         self.stop(StopReason::Closed);
         self.output = goodbye;
         self.settle();
+        self.record_end();
     }
 
     pub fn identity(&self) -> Option<&Identity> {
@@ -442,6 +444,16 @@ impl<S: Store> Session<S> {
     fn record(&mut self, fact: impl FnOnce() -> Fact) {
         if let Some(recorder) = &mut self.recorder {
             recorder.note(self.news.len(), fact());
+        }
+    }
+
+    /// What the device holds now that its session is over.
+    fn record_end(&mut self) {
+        let Some(recorder) = &mut self.recorder else { return };
+        // Without it the history has no such end; what the store failed with is told elsewhere.
+        if let Ok(Some(hash)) = self.store.held() {
+            recorder.note(0, Fact::Left { cursor: self.cursor, hash });
+            recorder.committed(self.identity.as_ref(), &[]);
         }
     }
 

@@ -2,12 +2,12 @@
 
 use super::{
     StoreError,
-    sqlite::{RESET_UNTOLD, open_database},
+    sqlite::{RESET_UNTOLD, hash_up_to, open_database},
 };
 use crate::Event;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use starling_codec::{Epoch, Place, UserId, wire};
+use starling_codec::{Epoch, Place, UserId, history::StateHash, wire};
 use std::path::Path;
 
 /// A second look into an open profile, from the same process.
@@ -68,6 +68,13 @@ impl Journal {
             Ok((row.get::<_, i64>(0)?, read_place(row)?))
         })?;
         Ok((seq != RESET_UNTOLD).then_some(place))
+    }
+
+    /// How far events were shown, and the hash of those: with it the lines of a listener end.
+    /// `None` as with [`Journal::shown`].
+    pub fn shown_state(&self) -> Result<Option<(Place, StateHash)>, StoreError> {
+        let Some(shown) = self.shown()? else { return Ok(None) };
+        Ok(Some((shown, hash_up_to(&self.0, shown)?)))
     }
 
     /// The name of a user, if it was heard before.

@@ -89,6 +89,10 @@ impl Store for MemoryStore {
         let own = messages.filter(|own| own.sender == user.0 && own.device == device.0);
         Ok(own.cloned().collect())
     }
+
+    fn held(&mut self) -> Result<Option<StateHash>, StoreError> {
+        Ok((!self.keeps_no_events).then(|| self.state_hash()))
+    }
 }
 
 fn place_of(event: &wire::Event) -> Place {

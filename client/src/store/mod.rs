@@ -41,6 +41,12 @@ pub trait Store {
         user: UserId,
         device: DeviceId,
     ) -> Result<Vec<wire::Message>, StoreError>;
+
+    /// The hash of the events that are kept, with which the history of a session ends. `None`: it
+    /// is not known, and the history has no such end.
+    fn held(&mut self) -> Result<Option<StateHash>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Adds an event to the hash of what a device holds, as a history's last line of it has it.

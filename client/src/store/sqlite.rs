@@ -102,14 +102,20 @@ impl SqliteStore {
 
     /// The hash of what the device holds, as a history's last line of it has it.
     pub fn state_hash(&self) -> Result<StateHash, StoreError> {
-        let mut select = self.connection.prepare("SELECT body FROM event")?;
-        let mut hash = StateHash::default();
-        for body in select.query_map([], |row| row.get::<_, Vec<u8>>(0))? {
-            let event = wire::Event::decode(&*body?).map_err(StoreError::new)?;
-            add_to(&mut hash, &event);
-        }
-        Ok(hash)
+        hash_up_to(&self.connection, Place::new(i64::MAX as u64, Epoch(u32::MAX)))
     }
+}
+
+/// The hash of the events up to a place.
+pub(super) fn hash_up_to(connection: &Connection, place: Place) -> Result<StateHash, StoreError> {
+    let mut select = connection.prepare("SELECT body FROM event WHERE (epoch, seq) <= (?1, ?2)")?;
+    let mut hash = StateHash::default();
+    let bounds = params![place.epoch.0, place.seq as i64];
+    for body in select.query_map(bounds, |row| row.get::<_, Vec<u8>>(0))? {
+        let event = wire::Event::decode(&*body?).map_err(StoreError::new)?;
+        add_to(&mut hash, &event);
+    }
+    Ok(hash)
 }
 
 /// The right to a profile.
@@ -244,6 +250,10 @@ impl Store for SqliteStore {
             }
         }
         Ok(messages)
+    }
+
+    fn held(&mut self) -> Result<Option<StateHash>, StoreError> {
+        self.state_hash().map(Some)
     }
 }
 

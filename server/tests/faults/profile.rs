@@ -7,7 +7,7 @@ use starling_client::{
 };
 use starling_codec::{
     DeviceId, Epoch, EpochTag, Place, UserId,
-    history::{Fact, Record},
+    history::{Fact, Record, StateHash},
     limits::MAX_WINDOW_BYTES,
     wire,
 };
@@ -58,6 +58,10 @@ impl Store for Shared {
         device: DeviceId,
     ) -> Result<Vec<wire::Message>, StoreError> {
         self.0.lock().unwrap().own_above(place, user, device)
+    }
+
+    fn held(&mut self) -> Result<Option<StateHash>, StoreError> {
+        self.0.lock().unwrap().held()
     }
 }
 
