@@ -6,6 +6,7 @@
 //! invalid.
 
 mod arguments;
+mod caller;
 mod capacity;
 mod clock;
 mod compare;
@@ -22,6 +23,7 @@ mod link;
 mod load;
 mod machine;
 mod operator;
+mod pages;
 mod pair;
 mod poller;
 mod process;

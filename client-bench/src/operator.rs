@@ -1,29 +1,14 @@
-//! The operator's connection: users in bulk, and the counters. It blocks: it is used before and
-//! after a load, never during one.
+//! The operator's connection: users in bulk, and the counters. It is used before and after a load,
+//! never during one.
 
-use anyhow::{Context, Result, bail};
+use crate::caller::Caller;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use starling_codec::{
-    Decoded, ErrorCode, Frame, Kind, MAGIC, PROTOCOL_VERSION, append_frame, decode_frame, limits,
-    wire,
-};
-use std::{
-    collections::BTreeMap,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    time::Duration,
-};
-
-/// A server that says nothing for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+use starling_codec::{Kind, MAGIC, PROTOCOL_VERSION, wire};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 /// A connection of the operator.
-pub struct Operator {
-    stream: TcpStream,
-    input: Vec<u8>,
-    last_request: u32,
-}
+pub struct Operator(Caller);
 
 /// The server's counters, each named by its source without its number, its name and its part:
 /// "committer syncs", "shard frames_in/SEND". Those of all shards are summed.
@@ -63,16 +48,10 @@ impl Operator {
     pub fn connect(server: SocketAddr, key_file: &Path) -> Result<Operator> {
         let key = std::fs::read_to_string(key_file)
             .with_context(|| format!("cannot read the operator's key {}", key_file.display()))?;
-        let stream =
-            TcpStream::connect(server).with_context(|| format!("no server at {server}"))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut operator = Operator { stream, input: Vec::new(), last_request: 0 };
+        let mut operator = Operator(Caller::connect(server)?);
         let body =
             wire::Operator { opening: Some(opening()), key: key.trim().as_bytes().to_vec().into() };
-        let mut out = Vec::new();
-        append_frame(&mut out, Kind::Operator, &body);
-        operator.stream.write_all(&out)?;
+        operator.0.tell(Kind::Operator, &body)?;
         // Whatever is wrong with the key shows before anything is built on it.
         operator.counters()?;
         Ok(operator)
@@ -80,12 +59,10 @@ impl Operator {
 
     /// Makes users with these names, one device each.
     pub fn create_users(&mut self, names: Vec<String>) -> Result<Vec<wire::CreatedUser>> {
-        let request_id = self.next_request();
+        let request_id = self.0.next_request();
         let body = wire::CreateUsers { request_id, names, token_lifetime_s: 0 };
-        let mut out = Vec::new();
-        append_frame(&mut out, Kind::CreateUsers, &body);
-        self.stream.write_all(&out)?;
-        self.answer(Kind::CreatedUsers, |frame| {
+        self.0.tell(Kind::CreateUsers, &body)?;
+        self.0.answer(Kind::CreatedUsers, |frame| {
             let answer: wire::CreatedUsers = frame.body()?;
             Ok((answer.request_id == request_id).then_some(answer.users))
         })
@@ -93,11 +70,9 @@ impl Operator {
 
     /// The server's counters now.
     pub fn counters(&mut self) -> Result<Counters> {
-        let request_id = self.next_request();
-        let mut out = Vec::new();
-        append_frame(&mut out, Kind::Stats, &wire::Stats { request_id });
-        self.stream.write_all(&out)?;
-        let page = self.answer(Kind::StatsPage, |frame| {
+        let request_id = self.0.next_request();
+        self.0.tell(Kind::Stats, &wire::Stats { request_id })?;
+        let page = self.0.answer(Kind::StatsPage, |frame| {
             let answer: wire::StatsPage = frame.body()?;
             Ok((answer.request_id == request_id).then_some(answer.counters))
         })?;
@@ -110,59 +85,4 @@ impl Operator {
         }
         Ok(counters)
     }
-
-    fn next_request(&mut self) -> u32 {
-        self.last_request += 1;
-        self.last_request
-    }
-
-    /// Reads until `take` finds the answer in a frame of `kind`.
-    fn answer<T>(
-        &mut self,
-        kind: Kind,
-        take: impl Fn(&Frame<'_>) -> Result<Option<T>, ErrorCode>,
-    ) -> Result<T> {
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            let mut consumed = 0;
-            let mut found = None;
-            while found.is_none() {
-                let frame =
-                    match decode_frame(&self.input[consumed..], limits::MAX_LARGE_FRAME_BYTES) {
-                        Decoded::NeedMore => break,
-                        Decoded::Reject(code) => bail!("the server sent no frame: {code}"),
-                        Decoded::Frame(frame) => frame,
-                    };
-                consumed += frame.size;
-                match frame.known()? {
-                    Some(frame) if frame.kind == kind => found = take(&frame)?,
-                    Some(frame) => refuse(&frame)?,
-                    None => {}
-                }
-            }
-            self.input.drain(..consumed);
-            if let Some(found) = found {
-                return Ok(found);
-            }
-            match self.stream.read(&mut chunk).context("the server does not answer")? {
-                0 => bail!("the server closed the operator's connection"),
-                count => self.input.extend_from_slice(&chunk[..count]),
-            }
-        }
-    }
-}
-
-/// An error if the frame is the server's no.
-fn refuse(frame: &Frame<'_>) -> Result<()> {
-    let code = match frame.kind {
-        Kind::Refused => frame.body::<wire::Refused>()?.code,
-        Kind::Close => frame.body::<wire::Close>()?.code,
-        _ => return Ok(()),
-    };
-    bail!("the server refuses the operator: {}", error_name(code))
-}
-
-/// The name of an error, or its number.
-pub fn error_name(code: u32) -> String {
-    ErrorCode::from_number(code).map_or_else(|| format!("error {code}"), |code| code.to_string())
 }

@@ -113,7 +113,28 @@ fn check_all() -> ExitCode {
         holds(load, &files(&history, *processes));
         println!("{load}: holds");
     }
+    pages_are_whole(directory.path(), &server);
     ExitCode::SUCCESS
+}
+
+/// `starling-bench history` writes what is missing, and finds each page without a gap.
+fn pages_are_whole(directory: &Path, server: &Server) {
+    for written in [2_000, 0] {
+        let mut command = role(BENCH);
+        command.args("history --json --pairs 4 --messages 2000 --limit 150 --readers 2".split(' '));
+        command.args(["--seconds", "0.5", "--server", &server.address, "--operator-key"]);
+        command.arg(directory.join("data/operator.key"));
+        command.arg("--users").arg(directory.join("readers"));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let number = |name: &str| result[name].as_f64().unwrap_or_else(|| panic!("{result}"));
+        assert_eq!((number("written"), number("messages")), (f64::from(written), 2_000.0));
+        assert_eq!(number("gaps"), 0.0);
+        assert!(number("pages") > 10.0 && number("messages_per_page") > 75.0, "{result}");
+    }
+    println!("history: whole");
 }
 
 fn files(history: &Path, processes: usize) -> Vec<PathBuf> {

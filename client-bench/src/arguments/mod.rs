@@ -1,6 +1,7 @@
 //! The command line. What belongs to one kind of command stands in a file of its own.
 
 mod crowd;
+mod history;
 mod load;
 mod yardstick;
 
@@ -10,6 +11,7 @@ use crate::{compare, fleet, scenario};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use crowd::{Hold, HoldPart, Prepare, Storm};
+use history::History;
 use load::{Capacity, Pair, RunFile, Short};
 use std::{
     net::{IpAddr, SocketAddr},
@@ -64,6 +66,8 @@ enum Command {
     Prepare(Prepare),
     /// Waves of connections that log in as fast as they can.
     Storm(Storm),
+    /// Pages of old messages, asked for at random places of long conversations.
+    History(History),
     /// Starts a server and the yardsticks in turns and prints how they compare: the goals that
     /// are ratios, with what must be reached first.
     Ratios(Ratios),
@@ -123,6 +127,7 @@ impl Arguments {
             Command::HoldPart(part) => part.run(),
             Command::Prepare(prepare) => prepare.run(),
             Command::Storm(storm) => storm.run(),
+            Command::History(history) => history.run(),
             Command::Ratios(ratios) => ratios.run(),
             Command::Compare { before, after, json } => {
                 compare::print(&compare::compare(&before, &after)?, json)?;

@@ -2,11 +2,7 @@
 //! less. It applies events by the rule, acknowledges by cursor and beats its heart.
 
 use super::{Dialect, Ear, Side, varint, view};
-use crate::{
-    history::HistoryFile,
-    operator::{error_name, opening},
-    roster::Roster,
-};
+use crate::{caller::error_name, history::HistoryFile, operator::opening, roster::Roster};
 use anyhow::{Result, bail};
 use starling_codec::{
     Decoded, DeviceId, Epoch, EpochTag, ErrorCode, Frame, Kind, Nonce, Place, SendNo, UserId,
