@@ -11,16 +11,27 @@ use common::{
 };
 use faults::profile::{Profile, come_to_rest};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use starling_check::Property;
 use starling_client::{
     Change, Client, ClientSettings, Identity, Journal, Page, Peer, Receipt, SqliteStore, Store,
     codec::wire::{self, Class},
 };
-use std::{path::Path, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Duration,
+};
 use support::{proxy::Proxy, *};
 use tokio::task::block_in_place;
 
-const MESSAGES: usize = 10_000;
-const REPLIES: usize = 1_000;
+/// How much the two write.
+#[derive(Clone, Copy)]
+struct Load {
+    messages: usize,
+    replies: usize,
+}
+
+const LOAD: Load = Load { messages: 10_000, replies: 1_000 };
 
 /// Ada and Bob with two devices each.
 struct People {
@@ -41,14 +52,19 @@ impl People {
 
     /// All that was recorded, with what others recorded as well, keeps the contract.
     async fn check(self, server: &str, others: &[Recording]) {
+        self.history(server, others).await.must_hold();
+    }
+
+    async fn history(self, server: &str, others: &[Recording]) -> History {
         come_to_rest(server, &self.profiles).await;
         let own = self.profiles.iter().map(|profile| &profile.history);
-        History::of([&Recording::complete()].into_iter().chain(own).chain(others)).must_hold();
+        History::of([&Recording::complete()].into_iter().chain(own).chain(others))
     }
 }
 
 /// What came of a long talk: every device's inbox, and what the two writers were told.
 struct Talk {
+    load: Load,
     inboxes: Vec<Vec<wire::Event>>,
     by_ada: Vec<Receipt>,
     by_bob: Vec<Receipt>,
@@ -59,19 +75,20 @@ fn texts(who: &'static str, count: usize) -> impl Iterator<Item = String> {
 }
 
 /// The first devices write to each other; all four hear everything.
-async fn talk(server: &str, people: &People, class: fn(usize) -> Class) -> Talk {
+async fn talk(server: &str, people: &People, load: Load, class: fn(usize) -> Class) -> Talk {
+    let Load { messages, replies } = load;
     let mut clients = Vec::new();
     let mut hearing = Vec::new();
     for profile in &people.profiles {
         let (client, mut events) = profile.start(server);
         clients.push(client);
-        hearing.push(tokio::spawn(async move { collect(&mut events, MESSAGES + REPLIES).await }));
+        hearing.push(tokio::spawn(async move { collect(&mut events, messages + replies).await }));
     }
     let (ada, bob) = (people.ada[0].user, people.bob[0].user);
     let writing = async {
         tokio::join!(
-            write(&clients[0], bob, texts("ada", MESSAGES), class),
-            write(&clients[2], ada, texts("bob", REPLIES), class),
+            write(&clients[0], bob, texts("ada", messages), class),
+            write(&clients[2], ada, texts("bob", replies), class),
         )
     };
     let (by_ada, by_bob) = tokio::time::timeout(PATIENCE, writing).await.expect("all is kept");
@@ -82,7 +99,7 @@ async fn talk(server: &str, people: &People, class: fn(usize) -> Class) -> Talk 
     for client in clients {
         client.close().await;
     }
-    Talk { inboxes, by_ada, by_bob }
+    Talk { load, inboxes, by_ada, by_bob }
 }
 
 impl Talk {
@@ -95,8 +112,8 @@ impl Talk {
         let written = texts_by_device(&seen[0]);
         assert_eq!(written.len(), 2);
         let sides = [
-            (&people.ada[0], &self.by_ada, texts("ada", MESSAGES)),
-            (&people.bob[0], &self.by_bob, texts("bob", REPLIES)),
+            (&people.ada[0], &self.by_ada, texts("ada", self.load.messages)),
+            (&people.bob[0], &self.by_bob, texts("bob", self.load.replies)),
         ];
         for (writer, receipts, texts) in sides {
             assert!(written[&(writer.user.0, writer.device.0)].iter().cloned().eq(texts));
@@ -126,7 +143,7 @@ async fn ten_thousand_messages_over_bad_links_arrive_once_and_in_order_at_every_
     let server = Server::start(&["--shards", "2"]);
     let proxy = Proxy::start(server.address, seed()).await;
     let people = People::join(&server.address.to_string()).await;
-    let talk = talk(&proxy.server(), &people, |_| Class::Durable).await;
+    let talk = talk(&proxy.server(), &people, LOAD, |_| Class::Durable).await;
     println!("cuts, half-closes, stalls: {:?}", proxy.faults());
     assert!(proxy.faults().iter().all(|count| *count > 3));
     let seen = talk.check(&people);
@@ -137,6 +154,26 @@ async fn ten_thousand_messages_over_bad_links_arrive_once_and_in_order_at_every_
     assert_eq!(without_nonce(&kept), seen);
     client.close().await;
     people.check(&direct, &[]).await;
+    server.end();
+}
+
+/// A planted fault: one device is told another text once, so that it has one text never and another
+/// twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_one_device_never_gets_and_one_that_it_gets_twice_are_found_out() {
+    let server = Server::start(&["--shards", "2"]);
+    let proxy = Proxy::start(server.address, seed()).await;
+    proxy.be_fair();
+    proxy.lie_once("ada 77", "ada 78");
+    let direct = server.address.to_string();
+    let people = People::join(&direct).await;
+    let load = Load { messages: 200, replies: 20 };
+    let talk = talk(&proxy.server(), &people, load, |_| Class::Durable).await;
+    assert!(proxy.has_lied());
+    let checked = catch_unwind(AssertUnwindSafe(|| talk.check(&people)));
+    assert!(checked.is_err(), "the suite finds nothing");
+    let verdict = people.history(&direct, &[]).await.verdict();
+    assert!(verdict.violates(Property::SameMessage), "{verdict:#?}");
     server.end();
 }
 
@@ -190,7 +227,7 @@ async fn a_server_that_is_killed_again_and_again_loses_and_doubles_nothing() {
         })
     };
     let class = |number| if number % 3 == 0 { Class::Buffered } else { Class::Durable };
-    let talk = talk(&proxy.server(), &people, class).await;
+    let talk = talk(&proxy.server(), &people, LOAD, class).await;
     let server = killing.await.unwrap();
     restless.await.unwrap();
     let seen = talk.check(&people);

@@ -11,6 +11,7 @@ mod support;
 
 use common::Server;
 use faults::{
+    House,
     home::{Home, kept_all},
     profile::Profile,
     talk::Talk,
@@ -41,37 +42,59 @@ fn seeded() -> SmallRng {
     SmallRng::seed_from_u64(support::seed())
 }
 
-/// Kills and starts it so many times while everybody writes; looks at all of it now and then.
-fn kill_again_and_again(times: usize) {
+/// Kills and starts it so many times while everybody writes, a share of it durable; looks at all of
+/// it now and then. `meanwhile` happens while it is dead.
+fn kill_again_and_again(
+    times: usize,
+    share_of_durable: f64,
+    address: String,
+    start: impl Fn() -> Server,
+    meanwhile: impl Fn(),
+) {
     let mut random = seeded();
     runtime().block_on(async {
-        let home = Home::new();
-        let mut server = home.start();
-        let mut talk = Talk::new(&home.address(), &PEOPLE, DEVICES).await;
+        let mut server = start();
+        let mut talk = Talk::new(&address, &PEOPLE, DEVICES).await;
         for number in 1..=times {
-            talk.burst(&mut random, 0.5).await;
+            talk.burst(&mut random, share_of_durable).await;
             tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
             server.kill();
-            server = home.start();
+            meanwhile();
+            server = start();
             if number % 25 == 0 || number == times {
                 println!("{number} kills");
-                kept_all(&talk, &home).await;
+                kept_all(&talk, &address).await;
             }
         }
-        talk.close(&home.address()).await;
+        talk.close(&address).await;
         server.end();
     });
 }
 
+fn kill_at_home(times: usize) {
+    let home = Home::new();
+    kill_again_and_again(times, 0.5, home.address(), || home.start(), || {});
+}
+
 #[test]
 fn killed_twenty_times_under_load_it_loses_and_doubles_nothing() {
-    kill_again_and_again(20);
+    kill_at_home(20);
 }
 
 #[test]
 #[ignore = "takes minutes: make faults"]
 fn killed_five_hundred_times_under_load_it_loses_and_doubles_nothing() {
-    kill_again_and_again(500);
+    kill_at_home(500);
+}
+
+/// A planted fault: what was acknowledged and not synced does not survive the kill, as if the server
+/// had kept it to itself.
+#[test]
+#[should_panic(expected = "what was promised is gone")]
+fn a_server_that_kept_buffered_messages_to_itself_is_found_out_by_kills() {
+    let house = House::new(&["--shards", "2"]);
+    let forget = || house.logs().iter().for_each(|log| log.cut(0));
+    kill_again_and_again(15, 0.1, house.address(), || house.start(), forget);
 }
 
 /// SIGSTOP to the server: whoever waits gets it all in order afterwards.
@@ -91,7 +114,7 @@ fn a_server_that_is_stopped_for_a_while_goes_on_where_it_was() {
             talk.burst(&mut random, 0.5).await;
         }
         talk.flushed().await;
-        kept_all(&talk, &home).await;
+        kept_all(&talk, &home.address()).await;
         talk.close(&home.address()).await;
         server.end();
     });
@@ -174,7 +197,7 @@ fn a_clock_that_jumps_changes_neither_order_nor_ids() {
             talk.burst(&mut random, 0.5).await;
             talk.flushed().await;
         }
-        kept_all(&talk, &home).await;
+        kept_all(&talk, &home.address()).await;
         let truth = talk.settle(&home.address()).await;
         let mut latest_ms = 0;
         for inbox in truth.inboxes.values() {

@@ -116,9 +116,9 @@ fn cut_log(house: &House, random: &mut SmallRng, tally: &mut Tally) {
     for log in logs {
         let kept_here = kept.min(log.written - log.synced);
         kept -= kept_here;
-        let file = File::options().write(true).open(&log.path).unwrap();
-        file.set_len(log.synced + kept_here).unwrap();
+        log.cut(kept_here);
         if random.random_bool(0.5) {
+            let file = File::options().write(true).open(&log.path).unwrap();
             file.set_len(log.written).unwrap();
         }
     }

@@ -171,7 +171,7 @@ fn fill_the_disk(times: usize) {
             failures += ends.len();
         }
         println!("the disk was full {times} times, a write failed {failures} times");
-        kept_all(&talk, &home).await;
+        kept_all(&talk, &home.address()).await;
         talk.close(&home.address()).await;
         server.end();
     });
@@ -357,7 +357,7 @@ fn take_the_memory(times: usize) {
         assert!(memory.hits() > 0, "there was room enough");
         server.kill();
         let server = home.start();
-        kept_all(&talk, &home).await;
+        kept_all(&talk, &home.address()).await;
         talk.close(&home.address()).await;
         server.end();
     });
@@ -396,7 +396,7 @@ fn take_the_files(times: usize) {
             failures += ends.len();
         }
         println!("no file could be opened {times} times, the store failed {failures} times");
-        kept_all(&talk, &home).await;
+        kept_all(&talk, &home.address()).await;
         talk.close(&home.address()).await;
         server.end();
     });

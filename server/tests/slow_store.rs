@@ -222,6 +222,25 @@ fn a_disk_that_is_full_in_the_middle_of_a_write_ends_the_process() {
     a_store_that_fails(|house| house.set(Control::WriteErrno, libc::ENOSPC as u32));
 }
 
+/// Planted faults: a server that goes on when its disk fails, which is one to whom the disk lies.
+#[test]
+#[should_panic(expected = "nothing was promised")]
+fn a_server_that_minds_no_failing_sync_is_found_out() {
+    a_store_that_fails(|house| {
+        house.set(Control::HidesFailures, 1);
+        house.set(Control::SyncErrno, libc::EIO as u32);
+    });
+}
+
+#[test]
+#[should_panic(expected = "nothing was promised")]
+fn a_server_that_minds_no_failing_write_is_found_out() {
+    a_store_that_fails(|house| {
+        house.set(Control::HidesFailures, 1);
+        house.set(Control::WriteErrno, libc::ENOSPC as u32);
+    });
+}
+
 /// With a credit or two a shard refuses most of what comes, and a slow sync keeps it so.
 #[test]
 fn a_queue_without_room_refuses_and_loses_and_reorders_nothing() {

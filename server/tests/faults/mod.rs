@@ -37,9 +37,11 @@ pub enum Control {
     PausesBegun = 6,
     PausesDone = 7,
     WritesFailed = 8,
+    /// Not 0: what fails says that it succeeded, as it would look to a server that does not care.
+    HidesFailures = 9,
 }
 
-const CONTROL_BYTES: u64 = 9 * 4;
+const CONTROL_BYTES: u64 = 10 * 4;
 
 /// Longer than any test: until it is told otherwise.
 pub const HELD_MS: u32 = 600_000;
@@ -106,9 +108,13 @@ impl House {
 
     /// No faults any more.
     pub fn heal(&self) {
-        for what in
-            [Control::SyncDelayMs, Control::SyncErrno, Control::WriteErrno, Control::PauseMs]
-        {
+        for what in [
+            Control::SyncDelayMs,
+            Control::SyncErrno,
+            Control::WriteErrno,
+            Control::PauseMs,
+            Control::HidesFailures,
+        ] {
             self.set(what, 0);
         }
     }
@@ -166,6 +172,14 @@ pub struct Log {
     pub path: PathBuf,
     pub synced: u64,
     pub written: u64,
+}
+
+impl Log {
+    /// While no server runs: what lies behind the last sync is gone, but for so many bytes.
+    pub fn cut(&self, kept: u64) {
+        let file = File::options().write(true).open(&self.path).unwrap();
+        file.set_len(self.synced + kept).unwrap();
+    }
 }
 
 /// A loopback address of this process's own: its port is nobody else's, and no outgoing connection

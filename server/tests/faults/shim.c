@@ -23,6 +23,8 @@ struct control {
     _Atomic uint32_t sync_delay_ms, sync_errno, write_errno, pause_ms;
     /* What has happened. */
     _Atomic uint32_t syncs_begun, syncs_done, pauses_begun, pauses_done, writes_failed;
+    /* A planted fault: what fails says that it succeeded. */
+    _Atomic uint32_t hides_failures;
 };
 
 static struct control *control;
@@ -87,6 +89,7 @@ static int sync_file(int file, long number) {
     linger(&control->sync_delay_ms);
     int failure = (int)atomic_load(&control->sync_errno);
     if (failure) {
+        if (atomic_load(&control->hides_failures)) return 0;
         errno = failure;
         return -1;
     }
@@ -110,6 +113,7 @@ ssize_t write(int file, const void *bytes, size_t count) {
     if (!failure || !store_path(file, path, sizeof path)) {
         return syscall(SYS_write, file, bytes, count);
     }
+    if (atomic_load(&control->hides_failures)) return (ssize_t)count;
     torn = !torn;
     if (torn && count > 1) return syscall(SYS_write, file, bytes, count / 2);
     torn = 0;

@@ -35,6 +35,8 @@ struct State {
     fair: AtomicBool,
     /// Rises when all links that are open are to be cut.
     cut_all: watch::Sender<u64>,
+    /// What is put in the stead of what, the next time that it comes from the server.
+    lie: Mutex<Option<[Vec<u8>; 2]>>,
     pub cuts: AtomicU64,
     pub half_closes: AtomicU64,
     pub stalls: AtomicU64,
@@ -54,6 +56,7 @@ impl Proxy {
             upstream: Mutex::new(upstream),
             fair: AtomicBool::new(false),
             cut_all: watch::Sender::default(),
+            lie: Mutex::new(None),
             cuts: AtomicU64::new(0),
             half_closes: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
@@ -89,11 +92,41 @@ impl Proxy {
         self.state.cut_all.send_modify(|times| *times += 1);
     }
 
+    /// A planted fault: the next time that the server says the one, a client hears the other, which
+    /// is as long.
+    pub fn lie_once(&self, said: &str, heard: &str) {
+        assert_eq!(said.len(), heard.len());
+        *self.state.lie.lock().unwrap() = Some([said, heard].map(|text| text.as_bytes().to_vec()));
+    }
+
+    /// Whether the lie was told.
+    pub fn has_lied(&self) -> bool {
+        self.state.lie.lock().unwrap().is_none()
+    }
+
     /// How often it cut, half-closed and stalled.
     pub fn faults(&self) -> [u64; 3] {
         let State { cuts, half_closes, stalls, .. } = &*self.state;
         [cuts, half_closes, stalls].map(|count| count.load(Ordering::Relaxed))
     }
+}
+
+impl State {
+    fn tell_lie(&self, bytes: &mut [u8]) {
+        let mut lie = self.lie.lock().unwrap();
+        let Some([said, heard]) = &*lie else { return };
+        if let Some(at) = bytes.windows(said.len()).position(|here| here == said) {
+            bytes[at..at + heard.len()].copy_from_slice(heard);
+            *lie = None;
+        }
+    }
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
 }
 
 async fn carry(state: Arc<State>, client: TcpStream, seed: u64) {
@@ -105,20 +138,23 @@ async fn carry(state: Arc<State>, client: TcpStream, seed: u64) {
     // Dropped by whichever direction is cut, and seen by the other.
     let (cut, cut_seen) = watch::channel(false);
     let cut = Arc::new(cut);
-    let up =
-        pump(state.clone(), client_in, server_out, rng.random(), cut.clone(), cut_seen.clone());
-    let down = pump(state, server_in, client_out, rng.random(), cut, cut_seen);
+    let (up_seed, down_seed) = (rng.random(), rng.random());
+    let up = pump(
+        (state.clone(), Way::Up),
+        (client_in, server_out),
+        up_seed,
+        (cut.clone(), cut_seen.clone()),
+    );
+    let down = pump((state, Way::Down), (server_in, client_out), down_seed, (cut, cut_seen));
     tokio::join!(up, down);
 }
 
 /// Carries one direction until it ends or the link is cut.
 async fn pump(
-    state: Arc<State>,
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    (state, way): (Arc<State>, Way),
+    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
     seed: u64,
-    cut: Arc<watch::Sender<bool>>,
-    mut cut_seen: watch::Receiver<bool>,
+    (cut, mut cut_seen): (Arc<watch::Sender<bool>>, watch::Receiver<bool>),
 ) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut buffer = vec![0; 4_096];
@@ -141,6 +177,9 @@ async fn pump(
             let _ = to.shutdown().await;
             return;
         };
+        if way == Way::Down {
+            state.tell_lie(&mut buffer[..count]);
+        }
         let fair = state.fair.load(Ordering::Relaxed);
         if fair || fuse > count as u64 {
             fuse = fuse.saturating_sub(count as u64);
