@@ -35,10 +35,16 @@ impl Recording {
         lines.push(b'\n');
     }
 
-    /// The power failed before the opening of this epoch: that excuses the loss of what was not
-    /// synced.
-    pub fn power_was_cut(&self, epoch: Epoch, tag: EpochTag) {
-        self.write(&Record::new(Fact::Opened { after: After::PowerCut, epoch, tag }));
+    /// The server opened its store for this epoch, after something that may excuse a loss.
+    pub fn opened(&self, after: After, epoch: Epoch, tag: EpochTag) {
+        self.write(&Record::new(Fact::Opened { after, epoch, tag }));
+    }
+
+    /// How many lines of a type it has.
+    pub fn count(&self, kind: &str) -> usize {
+        let lines = self.0.lock().unwrap();
+        let begin = format!("{{\"type\":\"{kind}\"");
+        lines.split(|byte| *byte == b'\n').filter(|line| line.starts_with(begin.as_bytes())).count()
     }
 
     /// What a client hands its records to.

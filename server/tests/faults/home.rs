@@ -34,6 +34,10 @@ impl Home {
         self.address.to_string()
     }
 
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// For what a test wants to keep beside the data.
     pub fn folder(&self) -> &Path {
         self.folder.path()

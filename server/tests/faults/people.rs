@@ -123,10 +123,12 @@ impl Person {
     /// Waits until the server that runs now has welcomed all devices, and posts anew what then
     /// went back to the app, until all is acknowledged.
     pub async fn settle(&self, server: &str) {
-        let epoch = self.look(server).await.epoch();
+        // After a restore the number of an epoch comes again, with another tag.
+        let opening = |store: &Shared| (store.epoch(), store.tag());
+        let now = opening(&self.look(server).await);
         for device in &self.devices {
             let until = Instant::now() + PATIENCE;
-            while device.profile.store.epoch() != epoch {
+            while opening(&device.profile.store) != now {
                 assert!(Instant::now() < until, "{:?}", device.news.lock().unwrap());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -5,7 +5,7 @@ use super::people::{Device, Person, Truth, part, text, within};
 use crate::common::history::{History, Recording};
 use rand::{RngExt, rngs::SmallRng};
 use starling_client::{QueueError, Receipt};
-use starling_codec::{Nonce, UserId, wire::Class};
+use starling_codec::{Nonce, UserId, history::After, wire::Class};
 use std::{collections::HashMap, mem};
 
 pub struct Talk {
@@ -154,10 +154,25 @@ impl Talk {
         }
     }
 
+    /// What happened to the server before the opening that everybody is welcomed in now.
+    pub fn opened(&self, after: After) {
+        let store = &self.people[0].devices[0].profile.store;
+        self.world.opened(after, store.epoch(), store.tag());
+    }
+
     /// The power failed before the opening that everybody is welcomed in now.
     pub fn power_was_cut(&self) {
-        let store = &self.people[0].devices[0].profile.store;
-        self.world.power_was_cut(store.epoch(), store.tag());
+        self.opened(After::PowerCut);
+    }
+
+    /// How often devices had to begin anew.
+    pub fn resets(&self) -> usize {
+        self.devices().map(|device| device.profile.history.count("reset")).sum()
+    }
+
+    /// Nobody expects any more what was written after so many texts: from whom, to whom, what.
+    pub fn forget_behind(&mut self, kept: usize) -> Vec<(UserId, UserId, String)> {
+        self.written.split_off(kept)
     }
 
     /// Everybody leaves; what befell the server, and what the devices recorded.
