@@ -3,7 +3,7 @@
 
 use crate::{
     Position, Property, Verdict,
-    devices::{Devices, Held, Removed, Settled, Told, WentOn, What},
+    devices::{Devices, Held, Removed, Settled, Told, WasReset, WentOn, What},
     evidence::Violations,
     judge::Judge,
     messages::{Message, Messages, NO_MESSAGE},
@@ -184,6 +184,7 @@ impl Checker {
         let device = &mut self.devices.list[number as usize];
         let is_another = ![NO_OPENING, opening].contains(&device.opening);
         device.came_from = is_another.then_some(device.opening);
+        device.last_opening = device.opening;
         (device.opening, device.online_at) = (opening, position);
         device.windows.push(Told { window, opening, position });
     }
@@ -395,7 +396,8 @@ impl Checker {
         self.devices.cut(number, Place::START);
         let device = &mut self.devices.list[number as usize];
         device.came_from = None;
-        device.reset.get_or_insert(position);
+        let (known, welcomed) = (device.last_opening, device.opening);
+        device.resets.push(WasReset { known, welcomed, position });
         // What was read before the first event of the history is gone as well.
         (device.cursor, device.cursor_at) = (Some(Place::START), position);
         device.whole = true;

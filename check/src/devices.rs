@@ -80,6 +80,16 @@ pub(crate) struct WentOn {
     pub position: Position,
 }
 
+/// A device that was told to remove everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WasReset {
+    /// The opening that it knew before, if the history says so.
+    pub known: u32,
+    /// The opening that it was welcomed in.
+    pub welcomed: u32,
+    pub position: Position,
+}
+
 /// What a device says of itself at the end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settled {
@@ -109,6 +119,8 @@ pub(crate) struct Device {
     pub acked_top: Place,
     pub opening: u32,
     pub online_at: Position,
+    /// The opening of the welcome before.
+    pub last_opening: u32,
     /// The opening that it knew before it was welcomed in another, until it goes on.
     pub came_from: Option<u32>,
     pub went_on: Vec<WentOn>,
@@ -118,8 +130,7 @@ pub(crate) struct Device {
     pub end: Option<Settled>,
     /// A restored device forgot what it wrote up to here.
     pub forgot: Option<Position>,
-    /// Where it was told to remove everything.
-    pub reset: Option<Position>,
+    pub resets: Vec<WasReset>,
     /// Its recorder began anew, and may repeat what it had written before.
     pub may_repeat: bool,
     pub last_file: u16,
@@ -202,13 +213,14 @@ impl Device {
             acked_top: Place::START,
             opening: NO_OPENING,
             online_at: Position::default(),
+            last_opening: NO_OPENING,
             came_from: None,
             went_on: Vec::new(),
             windows: Vec::new(),
             top_send_no: 0,
             end: None,
             forgot: None,
-            reset: None,
+            resets: Vec::new(),
             may_repeat: false,
             last_file: 0,
         }

@@ -74,7 +74,13 @@ impl Judge {
 
     fn rank(&self, message: u32) -> Rank {
         let message = &self.messages[message as usize];
-        (self.ages.rank(message.opening).0, message.epoch.0)
+        self.ages.written(message.opening, message.epoch)
+    }
+
+    /// Both were written at the same time, for sure.
+    fn same_time(&self, one: u32, other: u32) -> bool {
+        let rank = self.rank(one);
+        rank == self.rank(other) && !self.ages.is_blurred(rank)
     }
 
     fn excuses(&self, message: u32) -> bool {
@@ -85,6 +91,12 @@ impl Judge {
     fn is_there(&self, message: u32) -> bool {
         self.alive[message as usize].is_some()
             || !self.replaced_by.contains_key(&message) && !self.excuses(message)
+    }
+
+    /// It may have been lost and brought back by a backup that was restored.
+    fn may_be_back(&self, message: u32) -> bool {
+        let rank = self.rank(message);
+        self.ages.is_cut_after(rank.0, rank)
     }
 
     /// Where a message was told of first.
@@ -123,8 +135,7 @@ impl Judge {
             let earlier = if self.rank(one) <= self.rank(other) { one } else { other };
             let both_live =
                 self.alive[one as usize].is_some() && self.alive[other as usize].is_some();
-            let same_time = self.rank(one) == self.rank(other);
-            if both_live || same_time || !self.excuses(earlier) {
+            if both_live || self.same_time(one, other) || !self.excuses(earlier) {
                 self.violations.add(Property::Once, [self.told(one), self.told(other)], || {
                     format!("two messages have one {shared}: what was written once is stored twice")
                 });
@@ -161,7 +172,7 @@ impl Judge {
             self.alive[earlier as usize].is_some() && self.alive[later as usize].is_some();
         let seq = self.messages[later as usize].seq;
         let excused = self.excuses(earlier);
-        if self.rank(earlier) == self.rank(later) || both_live && !excused {
+        if self.same_time(earlier, later) || both_live && !excused {
             self.violations.add(Property::OneOrder, evidence, || {
                 format!("two messages are at {seq} of one conversation")
             });
@@ -172,7 +183,12 @@ impl Judge {
                 format!("message {seq} of the conversation is gone, and another has its place")
             });
         }
-        self.replaced_by.insert(earlier, later);
+        // A backup that was restored may have brought it back, and taken the other.
+        let is_back = self.alive[earlier as usize].is_some()
+            && self.ages.is_cut_after(self.rank(later).0, self.rank(earlier));
+        if !is_back {
+            self.replaced_by.insert(earlier, later);
+        }
     }
 
     fn judge_writing_order(&mut self, order: &[u32]) {
@@ -263,13 +279,18 @@ impl Judge {
         let device = &self.devices.list[send.device as usize];
         let stored = send.message != NO_MESSAGE;
         match send.answer {
-            Answer::Refused if stored => {
+            // What was lost before it was answered may be refused when it comes again.
+            Answer::Refused if stored && self.is_there(send.message) => {
                 let evidence = [send.answered_at, self.told(send.message)];
                 self.violations.add(Property::Window, evidence, || {
                     format!("send {} was refused for good, and stored", send.send_no)
                 });
             }
-            Answer::Unsent if stored && let Some(alive) = self.alive[send.message as usize] => {
+            Answer::Unsent
+                if stored
+                    && let Some(alive) = self.alive[send.message as usize]
+                    && !self.may_be_back(send.message) =>
+            {
                 self.violations.add(Property::Window, [send.answered_at, alive], || {
                     format!("send {} was given back as unsent, and is stored", send.send_no)
                 });
@@ -278,12 +299,15 @@ impl Judge {
                 let other = device.held_at(place.seq).filter(|held| {
                     !matches!(held.what, What::Message { message: here, .. } if here == message)
                 });
-                // In a later time the place may be another's, if a fault excuses it.
-                let is_later = |held: &Held| {
-                    (self.ages.rank(device.opening).0, held.epoch.0) > self.rank(message)
+                // In a later time the place may be another's, if a fault excuses it; and in one from
+                // which a backup was restored.
+                let is_another_time = |held: &Held| {
+                    let (there, then) =
+                        (self.ages.written(device.opening, held.epoch), self.rank(message));
+                    there > then || there < then && self.ages.is_cut_after(then.0, there)
                 };
                 if let Some(other) = other
-                    && !(is_later(other) && self.excuses(message))
+                    && !(is_another_time(other) && self.excuses(message))
                 {
                     self.violations.add(Property::Kept, [send.answered_at, other.position], || {
                         format!("another event has the place of send {} in the inbox", send.send_no)
@@ -307,10 +331,12 @@ impl Judge {
         }
     }
 
-    /// Whoever wrote what was acknowledged, and then lost in a power cut, got it back.
+    /// Whoever wrote what was acknowledged, and then lost in a power cut, got it back. What is lost
+    /// with a restored backup nobody gets back.
     fn judge_untold(&mut self, send: &Send, message: u32) {
         let device = &self.devices.list[send.device as usize];
-        let knows = self.ages.rank(device.opening) == self.ages.newest() && !self.ages.restored();
+        let newest = self.ages.newest();
+        let knows = self.ages.rank(device.opening) == newest && self.rank(message).0 == newest.0;
         let remembers = device.forgot.is_none_or(|forgot| send.answered_at > forgot);
         if let Some(settled) = device.settled()
             && knows

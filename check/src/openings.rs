@@ -1,7 +1,13 @@
 //! Openings of the server's store, and what each excuses.
 //!
 //! Epochs rise from opening to opening, until an older backup is restored: then numbers come
-//! again, with other tags. What lies between two restores is an age.
+//! again, with other tags. What lies between two restores is an age. A backup begins anew with the
+//! number after its own last one, so the first epoch of an age says where the backup was cut: what
+//! is of earlier epochs was written in an earlier age, and what is of the last of these may be in
+//! the backup or not.
+//!
+//! After a second restore a history does not say whether the backup was made before or after the
+//! first. What was written between two restores is then excused by the second.
 
 use crate::{Position, Property, evidence::Violations};
 use rustc_hash::FxHashMap;
@@ -81,7 +87,13 @@ impl Openings {
                 });
             }
         }
-        Ages { ranks, known: self.known, newest_age: self.age }
+        let mut firsts = vec![0];
+        for opening in &self.known {
+            if firsts.len() == opening.age as usize {
+                firsts.push(opening.epoch.0);
+            }
+        }
+        Ages { ranks, firsts, known: self.known, newest_age: self.age }
     }
 }
 
@@ -96,6 +108,8 @@ impl Opening {
 pub(crate) struct Ages {
     /// By the number of the opening.
     ranks: Vec<Rank>,
+    /// By age, the first epoch of it; 0 of the first age.
+    firsts: Vec<u32>,
     /// By rank.
     known: Vec<Opening>,
     newest_age: u32,
@@ -110,15 +124,34 @@ impl Ages {
         self.known.last().map(Opening::rank).unwrap_or_default()
     }
 
-    pub fn restored(&self) -> bool {
-        self.newest_age > 0
+    /// When something was written that has this epoch and was told in this opening. The latest age
+    /// that can be meant; it is the right one unless it [is blurred](Ages::is_blurred).
+    pub fn written(&self, opening: u32, epoch: Epoch) -> Rank {
+        let told = self.rank(opening).0;
+        // Without an epoch nothing says that it is older.
+        let age = match epoch {
+            Epoch(0) => told,
+            _ => (1..=told).rev().find(|age| self.first_of(*age) <= epoch.0).unwrap_or_default(),
+        };
+        (age, epoch.0)
+    }
+
+    /// What seems to be of this time may be of another: a backup that was restored later may be of
+    /// before it, and have the same epochs.
+    pub fn is_blurred(&self, written: Rank) -> bool {
+        0 < written.0 && written.0 < self.newest_age
+    }
+
+    fn first_of(&self, age: u32) -> u32 {
+        self.firsts.get(age as usize).copied().unwrap_or_default()
     }
 
     /// Whether a fault took, or may have taken, what was written then, if its class was this. A
     /// power cut takes what was buffered in the epoch it ended; an opening makes durable what it
-    /// finds. A restore may take anything older.
+    /// finds. A restore takes all that is not in the backup, which has the epochs before its last
+    /// one whole.
     pub fn excuses(&self, written: Rank, class: Class) -> bool {
-        if self.newest_age > written.0 {
+        if self.is_cut_after(written.0, written) {
             return true;
         }
         let next = self.known.partition_point(|opening| opening.rank() <= written);
@@ -127,18 +160,32 @@ impl Ages {
             && next.is_some_and(|opening| opening.after == Some(After::PowerCut))
     }
 
+    /// After this age a backup was restored that was made, or may have been, before the epoch of
+    /// what was written then was over: it may lack that, and it may have what was lost since.
+    pub fn is_cut_after(&self, age: u32, written: Rank) -> bool {
+        let (of, epoch) = written;
+        let mut later_ages = age + 1..=self.newest_age;
+        later_ages.any(|later| of > 0 || epoch == 0 || self.first_of(later) <= epoch + 1)
+    }
+
     /// Whether a device that was welcomed in one opening cannot go on in a later one: its epoch is
     /// gone, or is another's now.
     pub fn must_reset(&self, known: u32, welcomed: u32) -> bool {
         let ((known_age, known), (age, epoch)) = (self.rank(known), self.rank(welcomed));
-        // A backup begins anew with the number after its own last one: what had that number or a
-        // higher one is not in it.
-        let first_of = |age: u32| {
-            let at = self.known.partition_point(|opening| opening.age < age);
-            self.known.get(at).map(|opening| opening.epoch.0)
-        };
+        // What had the number that the backup began anew with, or a higher one, is not in it.
+        epoch <= known || known_age < age && self.first_of(age) <= known
+    }
+
+    /// No backup was restored.
+    pub fn are_one(&self) -> bool {
+        self.newest_age == 0
+    }
+
+    /// Whether it can go on for sure: every backup that was restored since has its epoch.
+    pub fn can_go_on(&self, known: u32, welcomed: u32) -> bool {
+        let ((known_age, known), (age, epoch)) = (self.rank(known), self.rank(welcomed));
         let mut later_ages = known_age + 1..=age;
-        epoch <= known || later_ages.any(|age| first_of(age).is_some_and(|first| first <= known))
+        known <= epoch && later_ages.all(|later| known_age == 0 && known < self.first_of(later))
     }
 
     /// Whether something may have been lost between two times.

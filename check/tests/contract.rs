@@ -89,9 +89,12 @@ fn every_property_is_turned_red_by_a_planted_fault() {
 
 #[test]
 fn the_table_has_the_faults_that_are_planted() {
-    let planted = planted::ALL
-        .iter()
-        .map(|planted| [planted.fault, "history", planted.property.name()].map(str::to_owned));
-    let in_histories = table().into_iter().filter(|[_, place, _]| place == "history");
-    assert_eq!(in_histories.collect::<Vec<_>>(), planted.collect::<Vec<_>>());
+    let lists = [("history", planted::ALL), ("restored history", planted::OF_A_RESTORE)];
+    for (place, planted) in lists {
+        let planted = planted
+            .iter()
+            .map(|planted| [planted.fault, place, planted.property.name()].map(str::to_owned));
+        let in_table = table().into_iter().filter(|[_, of, _]| of == place);
+        assert_eq!(in_table.collect::<Vec<_>>(), planted.collect::<Vec<_>>());
+    }
 }

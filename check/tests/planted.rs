@@ -8,7 +8,7 @@ use starling_codec::{
     history::{After, EventKind, Fact, Message, Record, VERSION},
     wire::Class,
 };
-use support::{World, at, planted};
+use support::{Store, World, at, planted};
 
 #[test]
 fn every_planted_fault_is_found_by_the_right_property() {
@@ -56,6 +56,43 @@ fn no_line_of_the_evidence_is_one_too_many() {
 }
 
 #[test]
+fn a_true_history_with_a_restore_holds() {
+    let verdict = check_records(&support::an_evening_after_a_restore().records);
+    assert!(verdict.holds(), "{:#?}", verdict.violations);
+}
+
+/// Where a backup was restored, each property is still one that a fault turns red: each fault is
+/// planted in what came after it.
+#[test]
+fn every_fault_that_is_planted_after_a_restore_is_found_too() {
+    let missed: Vec<_> = planted::ALL
+        .iter()
+        .filter_map(|planted| {
+            let (mut records, mut after) = planted::history_with_a_restore();
+            (planted.plant)(&mut after);
+            records.extend(after.0);
+            let verdict = check_records(&records);
+            let is_found = verdict.violates(planted.property);
+            (!is_found).then_some((planted.fault, planted.property, verdict.violations))
+        })
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// What the backup must have had is not excused.
+#[test]
+fn every_fault_of_the_restore_itself_is_found() {
+    for planted in planted::OF_A_RESTORE {
+        let (mut records, after) = planted::history_with_a_restore();
+        records.extend(after.0);
+        let mut history = planted::History(records);
+        (planted.plant)(&mut history);
+        let verdict = check_records(&history.0);
+        assert!(verdict.violates(planted.property), "{}: {verdict:#?}", planted.fault);
+    }
+}
+
+#[test]
 fn every_property_finds_a_planted_fault() {
     for property in Property::ALL {
         let finds = planted::ALL.iter().any(|planted| planted.property == *property);
@@ -71,9 +108,9 @@ fn a_restored_backup_excuses_what_it_lacks() {
     world.online(bob);
     world.send(ada, 2, Class::Durable);
     world.catch_up(bob);
-    world.restore_nothing();
-    world.online_reset(ada);
-    world.online_reset(bob);
+    world.restore(Store::default());
+    world.online(ada);
+    world.online(bob);
     world.send(bob, 1, Class::Durable);
     world.settle();
     let verdict = check_records(&world.records);

@@ -15,15 +15,6 @@ use starling_codec::{
 };
 use std::collections::BTreeMap;
 
-/// After a restore numbers of epochs, places and sends come again for other things, and the history
-/// does not say which is meant; these are judged all the same.
-const JUDGED_AFTER_A_RESTORE: &[Property] = &[
-    Property::InboxDense,
-    Property::AcksRise,
-    Property::Class,
-    Property::Converge,
-    Property::Answered,
-];
 /// A device that was restored from its backup, and two that run with one profile, use a number
 /// for two messages.
 const NOT_JUDGED_OF_WHO_FORGOT: &[Property] = &[Property::Window, Property::WritingOrder];
@@ -217,13 +208,13 @@ impl Witness {
     }
 
     /// What is wrong, if anything is. `coverage`: what happened to the world, for there are things
-    /// that the checker cannot tell apart.
+    /// that the checker cannot tell apart: above all where both the database and a device went back,
+    /// numbers of sends come again for other messages.
     pub fn finish(self, coverage: &Coverage) -> Vec<String> {
         let restored = coverage.of(Branch::Restored) > 0;
         let forgot = coverage.of(Branch::PhoneRestored) + coverage.of(Branch::ProfileCopied) > 0;
         let cannot_tell = |property: Property| {
-            restored && !JUDGED_AFTER_A_RESTORE.contains(&property)
-                || forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
+            forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
                 || restored && forgot && property != Property::Answered
         };
         let verdict = self.checker.finish();

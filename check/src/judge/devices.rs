@@ -3,9 +3,9 @@
 use super::{Judge, seq_of};
 use crate::{
     Position, Property,
-    devices::{Device, Held, Removed, WentOn, What},
+    devices::{Device, Held, Removed, WasReset, WentOn, What},
     messages::Message,
-    openings::Rank,
+    openings::{NO_OPENING, Rank},
 };
 use rustc_hash::FxHashMap;
 use starling_codec::{
@@ -25,8 +25,19 @@ impl Judge {
         }
     }
 
-    /// Who knew an epoch that is gone was reset.
+    /// Who knew an epoch that is gone was reset, and nobody else.
     pub(super) fn judge_resets(&mut self) {
+        let resets = self.devices.list.iter().flat_map(|device| &device.resets);
+        for &WasReset { known, welcomed, position } in resets {
+            // Of a device that was restored itself the history does not say what it knew.
+            let is_known = ![known, welcomed].contains(&NO_OPENING);
+            if self.ages.are_one() || is_known && self.ages.can_go_on(known, welcomed) {
+                self.violations.add(Property::Rewind, [position], || {
+                    "a device was reset, and its epoch was not lost with a backup that was restored"
+                        .to_owned()
+                });
+            }
+        }
         let devices = self.devices.list.iter().flat_map(|device| &device.went_on);
         for &WentOn { known, welcomed: (welcomed, online_at), position } in devices {
             if self.ages.must_reset(known, welcomed) {
@@ -44,18 +55,13 @@ impl Judge {
         for number in 0..self.devices.list.len() {
             let device = &mut self.devices.list[number];
             let removed = std::mem::take(&mut device.removed);
-            if let Some(reset) = device.reset
-                && !self.ages.restored()
-            {
-                self.violations.add(Property::Rewind, [reset], || {
-                    "a device was reset, and the history tells of no backup that was restored"
-                        .to_owned()
-                });
-            }
             for Removed { held, position, opening } in removed {
-                let written = (self.ages.rank(opening).0, held.epoch.0);
+                let written = self.ages.written(opening, held.epoch);
+                // It was lost, and a backup from before that brought it back.
+                let may_be_back = self.ages.is_cut_after(self.ages.rank(opening).0, written);
                 match held.what {
                     What::Message { message, .. } => match self.alive[message as usize] {
+                        Some(_) if may_be_back => {}
                         Some(alive) => {
                             self.violations.add(Property::Rewind, [position, alive], || {
                                 format!("event {} was removed, and its message is there", held.seq)
@@ -67,26 +73,34 @@ impl Judge {
                         None => {}
                     },
                     _ if !self.ages.excuses(written, Class::Buffered) => self.lost(held, position),
-                    _ => self.judge_removed_receipt(number as u32, &held, written.0, position),
+                    _ if may_be_back => {}
+                    _ => self.judge_removed_receipt(number as u32, &held, written, position),
                 }
             }
         }
     }
 
-    /// What is no message was removed in this age: was it lost, or does a device of the user that
-    /// knows of the newest opening hold it? In another age its place is another's.
-    fn judge_removed_receipt(&mut self, device: u32, held: &Held, age: u32, removed_at: Position) {
+    /// What is no message was removed: was it lost, or does a device of the user that knows of the
+    /// newest opening hold it? What was written at another time has only its place.
+    fn judge_removed_receipt(
+        &mut self,
+        device: u32,
+        held: &Held,
+        written: Rank,
+        removed_at: Position,
+    ) {
         let newest = self.ages.newest();
         let user = self.devices.list[device as usize].at.user;
         let holders = self.by_user.get(&user).into_iter().flatten();
         let alive = holders.filter_map(|number| {
             let other = &self.devices.list[*number as usize];
-            let there = other
-                .held_at(held.seq)
-                .filter(|there| (there.epoch, there.what) == (held.epoch, held.what));
+            let is_it = |there: &&Held| {
+                there.what == held.what && self.ages.written(other.opening, there.epoch) == written
+            };
+            let there = other.held_at(held.seq).filter(is_it);
             there.filter(|_| self.ages.rank(other.opening) == newest)
         });
-        if age == newest.0
+        if !self.ages.is_blurred(written)
             && let Some(alive) = alive.map(|there| there.position).next()
         {
             self.violations.add(Property::Rewind, [removed_at, alive], || {
@@ -139,7 +153,8 @@ impl Judge {
             return;
         }
         let (stale, fresh) = if one.0.epoch < other.0.epoch { (one, other) } else { (other, one) };
-        let fresh_rank = (age(fresh.1), fresh.0.epoch.0);
+        let opening = self.devices.list[fresh.1 as usize].opening;
+        let fresh_rank = self.ages.written(opening, fresh.0.epoch);
         self.judge_stale(stale.1, &stale.0, fresh_rank, fresh.0.position);
     }
 

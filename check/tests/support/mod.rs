@@ -21,6 +21,8 @@ struct Event {
 
 #[derive(Default)]
 struct Device {
+    /// Of its last welcome.
+    opening: Option<(Epoch, EpochTag)>,
     cursor: Place,
     held: Vec<Event>,
     next_send_no: u64,
@@ -31,13 +33,30 @@ struct Device {
 /// A server without defects, its users, and what they record.
 pub struct World {
     pub records: Vec<Record>,
+    store: Store,
+    devices: BTreeMap<At, Device>,
+    last_tag: u64,
+    last_id: u64,
+}
+
+/// All that the server keeps. A clone is a backup.
+#[derive(Clone, Default)]
+pub struct Store {
     inboxes: BTreeMap<UserId, Vec<Event>>,
     conversations: BTreeMap<ConversationId, Vec<MessageId>>,
     windows: BTreeMap<At, SendWindow>,
-    devices: BTreeMap<At, Device>,
-    epoch: Epoch,
-    tag: EpochTag,
-    last_id: u64,
+    openings: Vec<(Epoch, EpochTag)>,
+}
+
+impl Store {
+    /// A backup that has lost all but the openings.
+    pub fn emptied(self) -> Store {
+        Store { openings: self.openings, ..Store::default() }
+    }
+
+    fn opening(&self) -> (Epoch, EpochTag) {
+        self.openings.last().copied().unwrap_or_default()
+    }
 }
 
 pub const fn at(user: u32, device: u32) -> At {
@@ -48,12 +67,9 @@ impl World {
     pub fn new() -> World {
         let mut world = World {
             records: Vec::new(),
-            inboxes: BTreeMap::new(),
-            conversations: BTreeMap::new(),
-            windows: BTreeMap::new(),
+            store: Store::default(),
             devices: BTreeMap::new(),
-            epoch: Epoch(0),
-            tag: EpochTag(0),
+            last_tag: 0,
             last_id: 1 << 40,
         };
         let header = Fact::History { version: VERSION, complete: true };
@@ -67,28 +83,40 @@ impl World {
     }
 
     fn open(&mut self, after: After) {
-        self.epoch.0 += 1;
-        self.tag.0 += 1_000_003;
-        let (epoch, tag) = (self.epoch, self.tag);
+        self.last_tag += 1_000_003;
+        let (epoch, tag) = (Epoch(self.store.opening().0.0 + 1), EpochTag(self.last_tag));
+        self.store.openings.push((epoch, tag));
         self.records.push(Record::new(Fact::Opened { after, epoch, tag }));
     }
 
     fn head(&self, user: UserId) -> Place {
-        self.inboxes
+        self.store
+            .inboxes
             .get(&user)
             .and_then(|inbox| inbox.last())
             .map_or(Place::START, |event| event.place)
     }
 
-    /// A device connects, and is told to rewind if it holds what is gone.
+    /// A device connects, and is told to rewind if it holds what is gone, and to begin anew if its
+    /// epoch is.
     pub fn online(&mut self, at: At) {
         let head = self.head(at.user);
-        let held = self.devices.entry(at).or_default().held.clone();
-        let inbox = self.inboxes.get(&at.user).cloned().unwrap_or_default();
+        let (epoch, tag) = self.store.opening();
+        let device = self.devices.entry(at).or_default();
+        let known = device.opening.replace((epoch, tag));
+        if known.is_some_and(|known| !self.store.openings.contains(&known)) {
+            // What was acknowledged is forgotten with all else.
+            (device.held, device.acked, device.cursor) = (Vec::new(), Vec::new(), Place::START);
+            let window = self.store.windows.get(&at).copied().unwrap_or_default();
+            self.tell(at, Fact::Online { epoch, tag, head, window, resumed: false });
+            return self.tell(at, Fact::Reset);
+        }
+        let held = device.held.clone();
+        let inbox = self.store.inboxes.get(&at.user).cloned().unwrap_or_default();
         let stays = held.iter().zip(&inbox).take_while(|(held, kept)| held.place == kept.place);
         let stays = stays.count();
-        let window = self.windows.get(&at).copied().unwrap_or_default();
-        let (epoch, tag, resumed) = (self.epoch, self.tag, stays == held.len());
+        let window = self.store.windows.get(&at).copied().unwrap_or_default();
+        let resumed = stays == held.len();
         self.tell(at, Fact::Online { epoch, tag, head, window, resumed });
         if !resumed {
             let place = held[..stays].last().map_or(Place::START, |event| event.place);
@@ -97,7 +125,8 @@ impl World {
             device.held.truncate(stays);
             device.cursor = place;
         }
-        let is_kept = |message| self.conversations.values().flatten().any(|kept| *kept == message);
+        let is_kept =
+            |message| self.store.conversations.values().flatten().any(|kept| *kept == message);
         let acked = std::mem::take(&mut self.devices.get_mut(&at).unwrap().acked);
         let (kept, lost): (Vec<_>, Vec<_>) =
             acked.into_iter().partition(|(_, _, message)| is_kept(*message));
@@ -114,11 +143,11 @@ impl World {
         self.last_id += 1024;
         let id = MessageId(self.last_id);
         let seq = {
-            let messages = self.conversations.entry(conversation).or_default();
+            let messages = self.store.conversations.entry(conversation).or_default();
             messages.push(id);
             messages.len() as u64
         };
-        self.windows.entry(at).or_default().apply(send_no);
+        self.store.windows.entry(at).or_default().apply(send_no);
         let message = Message {
             id,
             conversation,
@@ -161,13 +190,13 @@ impl World {
     }
 
     fn append(&mut self, user: UserId, kind: EventKind, durable: bool) {
-        let place = Place::new(self.head(user).seq + 1, self.epoch);
-        self.inboxes.entry(user).or_default().push(Event { place, kind, durable });
+        let place = Place::new(self.head(user).seq + 1, self.store.opening().0);
+        self.store.inboxes.entry(user).or_default().push(Event { place, kind, durable });
     }
 
     /// A device applies all that its inbox has, acknowledges it, and the senders get receipts.
     pub fn catch_up(&mut self, at: At) {
-        let inbox = self.inboxes.get(&at.user).cloned().unwrap_or_default();
+        let inbox = self.store.inboxes.get(&at.user).cloned().unwrap_or_default();
         let held = self.devices.entry(at).or_default().held.len();
         let mut receipts = BTreeMap::new();
         for event in &inbox[held..] {
@@ -193,7 +222,7 @@ impl World {
             })
         };
         for ((sender, conversation), seq) in receipts {
-            let told = self.inboxes.get(&sender).map(Vec::as_slice).unwrap_or_default();
+            let told = self.store.inboxes.get(&sender).map(Vec::as_slice).unwrap_or_default();
             if !has_told(told, at.user, conversation, seq) {
                 let kind = EventKind::Delivered { conversation, user: at.user, seq };
                 self.append(sender, kind, false);
@@ -206,6 +235,21 @@ impl World {
         self.open(After::Kill);
     }
 
+    /// The process ends in order and comes back.
+    pub fn stop(&mut self) {
+        self.open(After::Stop);
+    }
+
+    pub fn backup(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// A backup is put in the stead of the store.
+    pub fn restore(&mut self, backup: Store) {
+        self.store = backup;
+        self.open(After::Restore);
+    }
+
     /// The power goes: the buffered end of every inbox is lost, back to the last durable event
     /// of any.
     pub fn power_cut(&mut self) {
@@ -213,20 +257,21 @@ impl World {
             inbox.iter().rposition(|event| event.durable).map_or(0, |last| last + 1)
         };
         let mut kept: Vec<MessageId> = Vec::new();
-        for inbox in self.inboxes.values_mut() {
+        let epoch = self.store.opening().0;
+        for inbox in self.store.inboxes.values_mut() {
             let end = newest_durable(inbox);
-            let old = inbox.iter().take_while(|event| event.place.epoch < self.epoch).count();
+            let old = inbox.iter().take_while(|event| event.place.epoch < epoch).count();
             inbox.truncate(end.max(old));
             kept.extend(inbox.iter().filter_map(|event| match &event.kind {
                 EventKind::Message(message) => Some(message.id),
                 _ => None,
             }));
         }
-        for messages in self.conversations.values_mut() {
+        for messages in self.store.conversations.values_mut() {
             messages.retain(|message| kept.contains(message));
         }
-        for (at, window) in &mut self.windows {
-            let inbox = self.inboxes.get(&at.user).map(Vec::as_slice).unwrap_or_default();
+        for (at, window) in &mut self.store.windows {
+            let inbox = self.store.inboxes.get(&at.user).map(Vec::as_slice).unwrap_or_default();
             let mut left = SendWindow::default();
             for event in inbox {
                 if let EventKind::Message(message) = &event.kind
@@ -238,27 +283,6 @@ impl World {
             *window = left;
         }
         self.open(After::PowerCut);
-    }
-
-    /// An older backup, which holds the first messages of everybody only, is put in the stead of
-    /// the store.
-    pub fn restore_nothing(&mut self) {
-        self.inboxes.clear();
-        self.conversations.clear();
-        self.windows.clear();
-        self.epoch = Epoch(0);
-        self.open(After::Restore);
-    }
-
-    /// A device connects after a restore.
-    pub fn online_reset(&mut self, at: At) {
-        let head = self.head(at.user);
-        let (epoch, tag, window) = (self.epoch, self.tag, SendWindow::default());
-        self.tell(at, Fact::Online { epoch, tag, head, window, resumed: false });
-        self.tell(at, Fact::Reset);
-        let device = self.devices.get_mut(&at).unwrap();
-        // What was acknowledged is forgotten with all else.
-        (device.held, device.acked, device.cursor) = (Vec::new(), Vec::new(), Place::START);
     }
 
     /// Everybody comes online, catches up until nothing is left, and says what she holds.
@@ -294,10 +318,57 @@ impl World {
     }
 }
 
+const DEVICES: [At; 4] = [at(1, 1), at(1, 2), at(2, 1), at(3, 1)];
+
 /// Four devices of three users, two classes, every fault but a restore.
 pub fn an_evening() -> World {
     let mut world = World::new();
-    let (ada, phone, bob, eve) = (at(1, 1), at(1, 2), at(2, 1), at(3, 1));
+    pass_an_evening(&mut world);
+    world
+}
+
+/// Before such an evening an older backup was restored. Bob was away after it was made, but for the
+/// rest of that epoch, so he goes back; the others begin anew.
+pub fn an_evening_after_a_restore() -> World {
+    let mut world = World::new();
+    let [ada, phone, bob, eve] = DEVICES;
+    let talk = |world: &mut World, here: &[At]| {
+        for device in here {
+            world.online(*device);
+        }
+        for _ in 0..2 {
+            world.send(ada, 2, Class::Durable);
+            world.send(eve, 2, Class::Buffered);
+            world.send(phone, 3, Class::Durable);
+            for device in here {
+                world.catch_up(*device);
+            }
+        }
+    };
+    talk(&mut world, &DEVICES);
+    world.send(bob, 1, Class::Durable);
+    for device in [ada, bob] {
+        world.catch_up(device);
+    }
+    world.kill();
+    talk(&mut world, &DEVICES);
+    let backup = world.backup();
+    talk(&mut world, &[]);
+    world.catch_up(bob);
+    world.catch_up(ada);
+    world.kill();
+    talk(&mut world, &[ada, phone, eve]);
+    world.restore(backup);
+    for device in DEVICES {
+        world.online(device);
+    }
+    world.stop();
+    pass_an_evening(&mut world);
+    world
+}
+
+fn pass_an_evening(world: &mut World) {
+    let [ada, phone, bob, eve] = DEVICES;
     for device in [ada, phone, bob, eve] {
         world.online(device);
     }
@@ -328,5 +399,4 @@ pub fn an_evening() -> World {
     world.send(bob, 3, Class::Durable);
     world.send(ada, 2, Class::Durable);
     world.settle();
-    world
 }

@@ -1,6 +1,6 @@
 //! Faults planted in a true history: what a defect would have left behind.
 
-use super::{World, an_evening, at};
+use super::{World, an_evening, an_evening_after_a_restore, at};
 use starling_check::Property;
 use starling_codec::{
     Epoch, EpochTag, MessageId, Place, SendNo, SendWindow,
@@ -108,10 +108,15 @@ pub const ALL: &[Planted] = &[
         fault: "a retried message overtakes a later one",
         property: Property::WritingOrder,
         plant: |history| {
+            let mut numbers = history.0.iter().filter_map(|record| match record.fact {
+                Fact::Send { send_no, .. } if record.at == Some(ADA) => Some(send_no),
+                _ => None,
+            });
+            let (Some(first), Some(second)) = (numbers.next(), numbers.next()) else { panic!() };
             let swap = |send_no: &mut SendNo| {
-                send_no.0 = match send_no.0 {
-                    1 => 2,
-                    2 => 1,
+                *send_no = match *send_no {
+                    number if number == first => second,
+                    number if number == second => first,
                     other => other,
                 };
             };
@@ -278,10 +283,11 @@ pub const ALL: &[Planted] = &[
         fault: "the send window claims what was never stored",
         property: Property::Window,
         plant: |history| {
+            let refused = history.find(|record| matches!(record.fact, Fact::Refused { .. }));
+            let Fact::Refused { send_no, .. } = history.0[refused].fact else { unreachable!() };
             let at = history.find_last(|record| is_online(record, EVE));
             let Fact::Online { window, .. } = &mut history.0[at].fact else { unreachable!() };
-            window.apply(SendNo(1));
-            let refused = history.find(|record| matches!(record.fact, Fact::Refused { .. }));
+            window.apply(send_no);
             history.0.remove(refused);
         },
     },
@@ -312,8 +318,10 @@ pub const ALL: &[Planted] = &[
         property: Property::Rewind,
         plant: |history| {
             // Of the epoch that the power cut ended, which excuses the loss of what it took.
+            let cut = history.find(|record| opened_after(record, After::PowerCut));
+            let Fact::Opened { epoch: after, .. } = history.0[cut].fact else { unreachable!() };
             let at = history.find_last(|record| {
-                let of_then = |place: Place| place.epoch == Epoch(2);
+                let of_then = |place: Place| place.epoch.0 + 1 == after.0;
                 is_receipt(record, PHONE)
                     && matches!(record.fact, Fact::Event { place, .. } if of_then(place))
             });
@@ -440,6 +448,65 @@ pub const ALL: &[Planted] = &[
     },
 ];
 
+/// Faults that a restore itself would leave behind, for the history with one.
+pub const OF_A_RESTORE: &[Planted] = &[
+    Planted {
+        fault: "a backup lacks what is older than its last epoch",
+        property: Property::Kept,
+        plant: |history| {
+            let mut world = World::new();
+            world.online(ADA);
+            world.send(ADA, 2, Class::Durable);
+            world.kill();
+            let backup = world.backup();
+            world.restore(backup.emptied());
+            world.online(ADA);
+            world.send(ADA, 2, Class::Durable);
+            world.settle();
+            *history = History(world.records);
+        },
+    },
+    Planted {
+        fault: "a message that the backup has is stored again",
+        property: Property::Once,
+        plant: |history| {
+            let first = history.find(|record| is_sent(record, ADA));
+            let Fact::Sent { send_no, nonce, .. } = history.0[first].fact else { unreachable!() };
+            let last = history.find_last(|record| is_sent(record, ADA));
+            let Fact::Sent { send_no: number, nonce: of, .. } = &mut history.0[last].fact else {
+                unreachable!()
+            };
+            (*number, *of) = (send_no, nonce);
+        },
+    },
+    Planted {
+        fault: "the send window forgets what the backup has",
+        property: Property::Window,
+        plant: |history| {
+            let restored = history.find(|record| opened_after(record, After::Restore));
+            let online = restored + history.find_from(restored, |record| is_online(record, ADA));
+            let Fact::Online { window, .. } = &mut history.0[online].fact else { unreachable!() };
+            *window = SendWindow::default();
+        },
+    },
+    Planted {
+        fault: "a device is reset whose epoch the backup has",
+        property: Property::Rewind,
+        plant: |history| {
+            let rewind = history.rewind_of_bob();
+            history.0[rewind].fact = Fact::Reset;
+        },
+    },
+    Planted {
+        fault: "a device goes back to before what the backup has",
+        property: Property::Rewind,
+        plant: |history| {
+            let rewind = history.rewind_of_bob();
+            history.0[rewind].fact = Fact::Rewind(Place::START);
+        },
+    },
+];
+
 const ADA: At = at(1, 1);
 const PHONE: At = at(1, 2);
 const BOB: At = at(2, 1);
@@ -451,7 +518,23 @@ pub fn true_history() -> History {
     History(records)
 }
 
+/// A history with a restore: what was before it, with its opening, and what came after.
+pub fn history_with_a_restore() -> (Vec<Record>, History) {
+    let mut history = History(an_evening_after_a_restore().records);
+    let restored = history.find(|record| opened_after(record, After::Restore));
+    let after = history.0.split_off(restored + 1);
+    (history.0, History(after))
+}
+
 impl History {
+    /// Bob's epoch is in the backup, and some of what he holds is not.
+    fn rewind_of_bob(&self) -> usize {
+        let restored = self.find(|record| opened_after(record, After::Restore));
+        let is_rewind =
+            |record: &Record| record.at == Some(BOB) && matches!(record.fact, Fact::Rewind(_));
+        restored + self.find_from(restored, is_rewind)
+    }
+
     fn find(&self, is_it: impl Fn(&Record) -> bool) -> usize {
         self.0.iter().position(is_it).expect("the evening has one")
     }
