@@ -9,10 +9,14 @@ mod common;
 mod faults;
 mod support;
 
-use common::Server;
+use common::{
+    Server,
+    history::{History, Recording},
+};
 use faults::{
     House,
     home::{Home, kept_all},
+    process::{Process, be_client},
     profile::Profile,
     talk::Talk,
 };
@@ -27,6 +31,9 @@ use support::command::{Person, be_starling, check_with};
 
 const PEOPLE: [&str; 3] = ["ada", "bob", "eve"];
 const DEVICES: usize = 2;
+/// Those whose device is a process, and the test that is one.
+const PROCESSES: [&str; 2] = ["kim", "lou"];
+const CLIENT: &str = "a_client_itself";
 
 /// Not a test of its own: the process in which the others run the command.
 #[test]
@@ -42,8 +49,15 @@ fn seeded() -> SmallRng {
     SmallRng::seed_from_u64(support::seed())
 }
 
+/// Not a test of its own: the process in which a client of the kills lives.
+#[test]
+fn a_client_itself() {
+    be_client();
+}
+
 /// Kills and starts it so many times while everybody writes, a share of it durable; looks at all of
-/// it now and then. `meanwhile` happens while it is dead.
+/// it now and then. `meanwhile` happens while it is dead. Some of the clients are processes, which
+/// are killed as well.
 fn kill_again_and_again(
     times: usize,
     share_of_durable: f64,
@@ -55,18 +69,46 @@ fn kill_again_and_again(
     runtime().block_on(async {
         let mut server = start();
         let mut talk = Talk::new(&address, &PEOPLE, DEVICES).await;
+        let mut processes = Vec::new();
+        for name in PROCESSES {
+            processes.push(Process::new(&address, name).await);
+        }
+        let apart: Vec<UserId> = processes.iter().map(|process| process.user).collect();
+        let everybody: Vec<UserId> = talk.users().chain(apart.iter().copied()).collect();
+        processes.iter_mut().for_each(|process| process.start(CLIENT, &everybody));
+        let mut client_kills = 0;
         for number in 1..=times {
             talk.burst(&mut random, share_of_durable).await;
+            talk.greet(&apart).await;
+            processes.iter_mut().for_each(Process::burst);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
+            let (before, which) =
+                (random.random_bool(0.5), random.random_range(0..PROCESSES.len()));
+            let dies = random.random_bool(0.3) || number == times;
+            if dies && before {
+                processes[which].kill();
+            }
             server.kill();
             meanwhile();
             server = start();
+            if dies {
+                if !before {
+                    processes[which].kill();
+                }
+                processes[which].start(CLIENT, &everybody);
+                client_kills += 1;
+            }
             if number % 25 == 0 || number == times {
-                println!("{number} kills");
+                println!("{number} kills, {client_kills} of clients");
+                processes.iter_mut().for_each(Process::flushed);
                 kept_all(&talk, &address).await;
             }
         }
-        talk.close(&address).await;
+        processes.iter_mut().for_each(Process::end);
+        let (world, devices) = talk.leave(&address).await;
+        processes.iter_mut().for_each(|process| process.settle(CLIENT));
+        let apart: Vec<Recording> = processes.iter().flat_map(Process::histories).collect();
+        History::of([&world].into_iter().chain(&devices).chain(&apart)).must_hold();
         server.end();
     });
 }

@@ -7,7 +7,7 @@ use starling_codec::{
 };
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -22,6 +22,14 @@ impl Recording {
         let recording = Recording::default();
         recording.write(&Record::new(Fact::History { version: VERSION, complete: true }));
         recording
+    }
+
+    /// From a file of a recorder that may have been killed.
+    pub fn read(file: &Path) -> Recording {
+        let mut lines = fs::read(file).unwrap();
+        let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        lines.truncate(whole);
+        Recording(Arc::new(Mutex::new(lines)))
     }
 
     pub fn write(&self, record: &Record) {

@@ -5,6 +5,7 @@
 pub mod foes;
 pub mod home;
 pub mod people;
+pub mod process;
 pub mod profile;
 pub mod talk;
 

@@ -221,17 +221,19 @@ impl Truth {
     }
 
     /// The message of a receipt stands where the receipt says, in the sender's inbox, and once in
-    /// the other's.
+    /// the other's, if that was looked at.
     pub fn holds(&self, sender: UserId, receipt: &Receipt) -> bool {
         let inbox = &self.inboxes[&sender];
         let Some(event) = inbox.get(&receipt.place.seq) else { return false };
         let Some(Kind::Message(message)) = &event.kind else { return false };
         let other = receipt.conversation.peer_of(sender).expect("a direct conversation");
-        let there = messages_of(&self.inboxes[&other]);
+        let once = |inbox: &BTreeMap<u64, wire::Event>| {
+            messages_of(inbox).iter().filter(|found| found.id == message.id).count() == 1
+        };
         event.epoch == receipt.place.epoch.0
             && message.id == receipt.id.0
             && message.seq == receipt.seq
-            && there.iter().filter(|found| found.id == message.id).count() == 1
+            && self.inboxes.get(&other).is_none_or(once)
     }
 
     /// How often each text stands in a user's inbox.

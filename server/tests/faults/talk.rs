@@ -88,6 +88,20 @@ impl Talk {
         }
     }
 
+    /// Everybody's first device writes to these as well, who do not talk here.
+    pub async fn greet(&self, others: &[UserId]) {
+        for person in &self.people {
+            let client = &person.devices[0].client;
+            for (number, to) in others.iter().enumerate() {
+                let class = if number % 2 == 0 { Class::Durable } else { Class::Buffered };
+                match client.post(text(*to, "a greeting", class)).await {
+                    Ok(_) | Err(QueueError::OutboxFull(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
     /// Waits until all that was written is acknowledged.
     pub async fn flushed(&self) {
         for device in self.devices() {
@@ -178,6 +192,10 @@ impl Talk {
     /// Everybody leaves; what befell the server, and what the devices recorded.
     pub async fn leave(self, address: &str) -> (Recording, Vec<Recording>) {
         (self.world, part(address, self.people).await)
+    }
+
+    pub fn users(&self) -> impl Iterator<Item = UserId> {
+        self.people.iter().map(|person| person.user)
     }
 
     /// Everybody leaves; the history of all of it keeps the contract.
