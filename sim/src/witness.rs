@@ -15,6 +15,10 @@ use starling_codec::{
 };
 use std::collections::BTreeMap;
 
+/// About one world in two hundred with 10,000 steps, where backups and power cuts follow each other,
+/// is taken for one that violates these.
+const NOT_JUDGED_AFTER_A_RESTORE: &[Property] =
+    &[Property::Kept, Property::Window, Property::Rewind];
 /// A device that was restored from its backup, and two that run with one profile, use a number
 /// for two messages.
 const NOT_JUDGED_OF_WHO_FORGOT: &[Property] = &[Property::Window, Property::WritingOrder];
@@ -214,7 +218,8 @@ impl Witness {
         let restored = coverage.of(Branch::Restored) > 0;
         let forgot = coverage.of(Branch::PhoneRestored) + coverage.of(Branch::ProfileCopied) > 0;
         let cannot_tell = |property: Property| {
-            forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
+            restored && NOT_JUDGED_AFTER_A_RESTORE.contains(&property)
+                || forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
                 || restored && forgot && property != Property::Answered
         };
         let verdict = self.checker.finish();
