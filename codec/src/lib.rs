@@ -5,6 +5,7 @@
 //! what goes over the wire; a test holds its tables against this crate.
 
 mod command;
+mod encoded;
 mod error;
 mod event;
 mod frame;
@@ -27,8 +28,9 @@ pub use command::{
     Accepted, Announcement, Append, Command, Delivery, Origin, Outcome, Recipients, Submission,
     UserDraft, UserGrant,
 };
+pub use encoded::{EncodedEvent, EncodedEvents, MessageAt};
 pub use error::{Blame, ErrorCode};
-pub use event::append_event;
+pub use event::{MessageParts, append_event};
 pub use frame::{
     Decoded, Frame, RawFrame, append_frame, append_header, append_ping, append_pong, decode_frame,
 };

@@ -2,8 +2,8 @@
 //! announced.
 
 use crate::{
-    ConversationId, DeviceId, Epoch, EpochTag, ErrorCode, Place, SendWindow, UserId,
-    wire::{Event, Message},
+    ConversationId, DeviceId, EncodedEvents, Epoch, EpochTag, ErrorCode, Place, SendWindow, UserId,
+    wire::Message,
 };
 
 /// A question to the store.
@@ -57,8 +57,9 @@ pub enum Answer {
     /// `None`: no such device.
     Device(Option<DeviceState>),
     Events {
-        events: Vec<Event>,
-        /// Head of the inbox in the view that was read.
+        events: EncodedEvents,
+        /// How far the inbox reaches in the view that was read, as far as was looked: its head, or
+        /// a place before it that none of the events is above.
         head: Place,
     },
     Page(Page),

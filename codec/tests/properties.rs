@@ -8,8 +8,8 @@ use prost_reflect::{
     prost::Message as _,
 };
 use starling_codec::{
-    Body, Decoded, ErrorCode, Frame, Kind, append_event, append_frame, append_header, decode_frame,
-    limits, wire,
+    Body, Decoded, EncodedEvents, Epoch, ErrorCode, Frame, Kind, MessageAt, Place, append_event,
+    append_frame, append_header, decode_frame, limits, wire,
 };
 
 /// What a reader of a stream makes of it.
@@ -192,6 +192,43 @@ proptest! {
         let mut written = vec![7];
         append_event(&mut written, &event);
         prop_assert_eq!(&written[1..], prost::Message::encode_to_vec(&event));
+    }
+
+    /// Encoded in any order, they are the body of one frame.
+    #[test]
+    fn encoded_events_are_what_prost_writes(
+        events in proptest::collection::vec(event(), 0..6), backwards: bool,
+    ) {
+        let mut encoded = EncodedEvents::default();
+        let mut messages = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            match &event.kind {
+                Some(wire::event::Kind::Message(message)) if event.prev == 0 => {
+                    encoded.push_message(Place::new(event.seq, Epoch(event.epoch)));
+                    messages.push((index, message));
+                }
+                _ => encoded.push(event),
+            }
+        }
+        if backwards {
+            messages.reverse();
+        }
+        for (index, message) in messages {
+            prop_assert!(encoded.field(index).is_empty());
+            encoded.tell(index, message.into());
+        }
+        let fields = (0..events.len()).map(|index| encoded.field(index).to_vec());
+        let fields = fields.collect::<Vec<_>>().concat();
+        let body = wire::Events { events: events.clone(), head: 0 };
+        prop_assert_eq!(fields, prost::Message::encode_to_vec(&body));
+        for (encoded, event) in encoded.iter().zip(&events) {
+            prop_assert_eq!(encoded.size, prost::Message::encoded_len(event));
+            prop_assert_eq!(encoded.message, MessageAt::of(event));
+            prop_assert_eq!(encoded.place, Place::new(event.seq, Epoch(event.epoch)));
+        }
+        let in_order: EncodedEvents = events.iter().collect();
+        prop_assert_eq!(&encoded, &in_order);
+        prop_assert_eq!(encoded.decode(), events);
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod counters;
 mod door;
 mod effect;
 mod engine;
+mod events;
 mod history;
 mod hop;
 mod input;

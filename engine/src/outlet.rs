@@ -5,30 +5,24 @@
 
 use crate::{
     Engine, Now,
-    connection::{Mark, NONE},
+    connection::NONE,
     engine::trim,
+    events::{Events, append_frame_of},
     output::MAX_UNSENT_BYTES,
     session::Feed,
     waiting::{Reply, Waiting},
 };
-use prost::{
-    Message,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
-};
 use starling_codec::{
-    Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId, append_event,
-    append_header,
+    Answer, Delivery, Epoch, ErrorCode, Frame, Kind, Place, Query, Ticket, UserId,
     limits::{MAX_CONTENT_BYTES, MIN_WINDOW_BYTES},
     planted::{Fault, is_planted},
-    wire::{self, Event},
+    wire,
 };
 use std::collections::VecDeque;
 
 /// A connection that left more unsent than this gets no more events until it takes some: of those
 /// that do not read there may be many, and their events are in the store.
 const MAX_LEFT_BYTES: usize = 4 * 1024;
-/// A frame of events is ended when it is this large.
-const FRAME_BYTES: usize = 16 * 1024;
 /// No event is larger.
 const MAX_EVENT_BYTES: usize = MAX_CONTENT_BYTES + 1024;
 /// Room for so many is made at once.
@@ -39,10 +33,6 @@ const MAX_RUN_EVENTS: usize = 1_024;
 const READ_EVENTS: usize = 256;
 
 const _: () = assert!(MAX_EVENT_BYTES <= MIN_WINDOW_BYTES as usize);
-
-/// Field numbers of `wire::Events`.
-const EVENTS_TAG: u32 = 1;
-const HEAD_TAG: u32 = 2;
 
 #[derive(Default)]
 pub(crate) struct Outlet {
@@ -189,7 +179,7 @@ impl Engine {
             {
                 live.sent += 1;
             }
-            self.write_events(number, &events);
+            self.write_events(number, events.as_slice());
             self.outlet.fresh[fresh as usize].events = events;
         }
     }
@@ -275,15 +265,13 @@ impl Engine {
 
     /// Writes what of `events` comes right after what was sent, as far as there is room. Says how
     /// many events that were.
-    fn write_events(&mut self, number: u32, events: &[Event]) -> usize {
+    fn write_events(&mut self, number: u32, events: &(impl Events + ?Sized)) -> usize {
         let Some((byte_room, event_room)) = self.room(number) else { return 0 };
         let Some(live) = self.slots.live(number) else { return 0 };
         let (user, sent) = (live.user, live.sent);
-        let known = events.partition_point(|event| event.seq <= sent);
-        let events = &events[known..];
-        if events.first().is_none_or(|event| event.seq != sent + 1) {
-            return 0;
-        }
+        let count = events.count();
+        let first = (0..count).find(|&index| events.seq(index) > sent);
+        let Some(first) = first.filter(|&first| events.seq(first) == sent + 1) else { return 0 };
         let (head, passed) = match self.users.get(user) {
             Some(entry) => (entry.head().seq, entry.passed_seq),
             None => return 0,
@@ -292,17 +280,19 @@ impl Engine {
         let sizes = &mut self.outlet.sizes;
         sizes.clear();
         let mut event_bytes = 0;
-        for event in events.iter().take(event_room) {
-            let bytes = event.encoded_len();
+        for index in (first..count).take(event_room) {
+            let bytes = events.size(index);
             if event_bytes + bytes > byte_room {
                 break;
             }
             event_bytes += bytes;
             sizes.push(bytes);
         }
-        let Some(last) = sizes.len().checked_sub(1).map(|index| events[index].seq) else {
+        let written = first..first + sizes.len();
+        if written.is_empty() {
             return 0;
-        };
+        }
+        let last = events.seq(written.end - 1);
 
         let activity = self.slots.activity(number);
         let output = activity.output();
@@ -313,19 +303,18 @@ impl Engine {
         }
         let start = output.len();
         let mut frames = 0;
-        let mut rest: (&[Event], &[usize]) = (&events[..sizes.len()], sizes);
-        while !rest.0.is_empty() {
-            let count = append_events(output, rest.0, rest.1, head);
-            rest = (&rest.0[count..], &rest.1[count..]);
+        let mut next = first;
+        while next < written.end {
+            next += append_frame_of(output, events, next, &sizes[next - first..], head);
             frames += 1;
         }
         let bytes = output.len() - start;
-        let written = sizes.len();
-        for event in &events[..written] {
-            if let Some(mark) = mark(event, user, passed) {
+        for index in written.clone() {
+            if let Some(mark) = events.mark(index, user, passed) {
                 activity.push_mark(mark);
             }
         }
+        let written = written.len();
         self.outlet.last = Some(Run {
             user,
             after: sent,
@@ -419,90 +408,5 @@ impl Engine {
             self.await_outlet(number);
         }
         Ok(())
-    }
-}
-
-/// What is to be told to the sender once the event is passed: nothing of one's own messages, and
-/// nothing of receipts.
-pub(crate) fn mark(event: &Event, user: UserId, passed_seq: u64) -> Option<Mark> {
-    match &event.kind {
-        Some(wire::event::Kind::Message(message))
-            if message.sender != user.0 && event.seq > passed_seq =>
-        {
-            Some(Mark {
-                inbox_seq: event.seq,
-                conversation: starling_codec::ConversationId(message.conversation),
-                seq: message.seq,
-                before: 0,
-            })
-        }
-        _ => None,
-    }
-}
-
-/// Appends one frame with as many of the events, at least one, as fit it; their encoded sizes are
-/// known. Says how many those were. `head` goes with it if the events do not reach it.
-fn append_events(output: &mut Vec<u8>, events: &[Event], sizes: &[usize], head: u64) -> usize {
-    let framed = |bytes: usize| key_len(EVENTS_TAG) + encoded_len_varint(bytes as u64) + bytes;
-    let mut body_bytes = framed(sizes[0]);
-    let mut count = 1;
-    while count < sizes.len() && body_bytes + framed(sizes[count]) <= FRAME_BYTES {
-        body_bytes += framed(sizes[count]);
-        count += 1;
-    }
-    let behind = events[count - 1].seq < head;
-    let head_bytes = if behind { key_len(HEAD_TAG) + encoded_len_varint(head) } else { 0 };
-    append_header(output, Kind::Events, body_bytes + head_bytes);
-    for (event, &bytes) in events.iter().zip(sizes).take(count) {
-        encode_key(EVENTS_TAG, WireType::LengthDelimited, output);
-        encode_varint(bytes as u64, output);
-        append_event(output, event);
-    }
-    if behind {
-        encode_key(HEAD_TAG, WireType::Varint, output);
-        encode_varint(head, output);
-    }
-    count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use starling_codec::{Decoded, decode_frame};
-
-    fn event(seq: u64, content_bytes: usize) -> Event {
-        let content = Bytes::from(vec![7; content_bytes]);
-        let message = wire::Message { seq, content, sender: 2, ..Default::default() };
-        let kind = Some(wire::event::Kind::Message(message));
-        Event { seq, epoch: 1, prev: 0, kind }
-    }
-
-    /// The encoding by hand is that of the generated message.
-    #[test]
-    fn frames_of_events_are_what_prost_would_write() {
-        let events: Vec<Event> = (1..=40).map(|seq| event(seq, seq as usize * 30)).collect();
-        let sizes: Vec<usize> = events.iter().map(Message::encoded_len).collect();
-        for head in [40, 99] {
-            let mut output = Vec::new();
-            let mut written = 0;
-            while written < events.len() {
-                written += append_events(&mut output, &events[written..], &sizes[written..], head);
-            }
-            let (mut read, mut frames) = (Vec::new(), 0);
-            let mut rest = &output[..];
-            while let Decoded::Frame(raw) = decode_frame(rest, 1 << 20) {
-                let body: wire::Events = raw.known().unwrap().unwrap().body().unwrap();
-                assert!(raw.body.len() <= FRAME_BYTES + 3);
-                assert_eq!(body.encode_to_vec(), raw.body);
-                read.extend(body.events);
-                let all = read.len() == events.len() && head == 40;
-                assert_eq!(body.head, if all { 0 } else { head });
-                frames += 1;
-                rest = &rest[raw.size..];
-            }
-            assert_eq!(read, events);
-            assert!(frames > 1 && rest.is_empty());
-        }
     }
 }

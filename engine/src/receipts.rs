@@ -7,7 +7,7 @@ use crate::{
     Engine, Now,
     connection::{Activity, Mark},
     engine::trim,
-    outlet,
+    events::Events,
     session::{CursorState, Feed},
     waiting::{Reply, Waiting},
 };
@@ -255,13 +255,13 @@ impl Engine {
             return self.close(now, number, starling_codec::ErrorCode::Internal);
         };
         let passed = self.users.get(user).map_or(0, |entry| entry.passed_seq);
-        let found = events.iter().take_while(|event| event.seq <= until);
-        let found = found.filter_map(|event| outlet::mark(event, user, passed)).collect();
+        let found = (0..events.count()).take_while(|&index| events.seq(index) <= until);
+        let found = found.filter_map(|index| events.mark(index, user, passed)).collect();
         let activity = self.slots.activity(number);
         let before = activity.marks.partition_point(|mark| mark.inbox_seq <= until);
         activity.replace_front(before, found);
-        match events.last() {
-            Some(last) if last.seq < until => self.regain(number, user, last.seq, until),
+        match events.iter().last().map(|last| last.place.seq) {
+            Some(last) if last < until => self.regain(number, user, last, until),
             _ => self.store_cursor_soon(now, number),
         }
         self.slots.settle(number);

@@ -446,7 +446,8 @@ fn inbox_of(server: &Server, user: starling_codec::UserId) -> Vec<Event> {
     let (max_events, max_bytes) = (usize::MAX, usize::MAX);
     let query = Query::Inbox { user, after_seq: 0, max_events, max_bytes };
     match server.ask_view(&query) {
-        Some(Answer::Events { mut events, .. }) => {
+        Some(Answer::Events { events, .. }) => {
+            let mut events = events.decode();
             for event in &mut events {
                 event.prev = event.seq - 1;
             }

@@ -13,8 +13,8 @@ use crate::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use starling_codec::{
-    Answer, ConversationId, Credential, DeviceId, DeviceState, Epoch, EpochTag, HistoryRequest,
-    Page, PageDirection, Place, Query, Recipients, Resumption, SendWindow, UserId,
+    Answer, ConversationId, Credential, DeviceId, DeviceState, EncodedEvents, Epoch, EpochTag,
+    HistoryRequest, Page, PageDirection, Place, Query, Recipients, Resumption, SendWindow, UserId,
     planted::{Fault, is_planted},
     wire::{self, event::Kind},
 };
@@ -22,6 +22,8 @@ use std::ops::ControlFlow;
 
 /// Events whose bodies are read in one go; a page of them may be several.
 const EVENTS_AT_ONCE: u64 = 256;
+/// Room that is made for an event; one that takes more costs a copy of those before it, at times.
+const LIKELY_BYTES: usize = 192;
 
 /// Answers a question. [`ReadError::Incomplete`] can only come of reads that are confined to
 /// memory.
@@ -32,13 +34,10 @@ pub fn answer(reads: Reads<'_>, epochs: &Epochs, query: &Query) -> Result<Answer
             Answer::Device(device_state(reads, epochs, *user, *device, held)?)
         }
         Query::Inbox { user, after_seq, max_events, max_bytes } => {
-            let head = logs::inbox_head(reads, *user)?;
-            let wanted = Wanted {
-                after: *after_seq,
-                to: head.seq.min(after_seq.saturating_add(*max_events as u64)),
-                max_bytes: *max_bytes,
-            };
-            Answer::Events { events: events(reads, *user, wanted)?, head }
+            let (max_events, max_bytes) = (*max_events, *max_bytes);
+            let wanted = Wanted { after: *after_seq, max_events, max_bytes };
+            let (events, head) = events(reads, *user, wanted)?;
+            Answer::Events { events, head }
         }
         Query::History(request) => Answer::Page(page(reads, request)?),
         Query::Users { users } => Answer::Users(all_exist(reads, *users)?),
@@ -166,90 +165,85 @@ fn resumption(
     Ok(Resumption::Rewind(logs::last_not_above(reads, user, head, epoch)?))
 }
 
-/// A stretch of an inbox: (after, to].
+/// What of an inbox is asked for.
 #[derive(Clone, Copy)]
 struct Wanted {
     after: u64,
-    to: u64,
+    max_events: usize,
     max_bytes: usize,
 }
 
-/// The events of a stretch, ascending, as many as fit but at least one.
-fn events(reads: Reads<'_>, user: UserId, wanted: Wanted) -> Result<Vec<wire::Event>, ReadError> {
-    let mut events = Vec::new();
+/// The events that are asked for, ascending, as many as fit but at least one; and how far the
+/// inbox reaches, as far as that was seen.
+fn events(
+    reads: Reads<'_>,
+    user: UserId,
+    wanted: Wanted,
+) -> Result<(EncodedEvents, Place), ReadError> {
+    let last = wanted.after.saturating_add(wanted.max_events as u64);
+    let mut events = EncodedEvents::default();
     let mut bytes = 0;
     let mut after = wanted.after;
-    while after < wanted.to {
-        let to = wanted.to.min(after + EVENTS_AT_ONCE);
+    loop {
+        let to = last.min(after.saturating_add(EVENTS_AT_ONCE));
+        let (references, end) = references(reads, user, after, to)?;
         let known = events.len();
-        append_events(reads, user, after, to, &mut events)?;
+        append_events(reads, &references, &mut events)?;
         for index in known..events.len() {
-            bytes += prost::Message::encoded_len(&events[index]);
+            bytes += events[index].size;
             if bytes > wanted.max_bytes && index > 0 {
                 events.truncate(index);
-                return Ok(events);
+                return Ok((events, end));
             }
+        }
+        if end.seq < to || to == last {
+            return Ok((events, end));
         }
         after = to;
     }
-    Ok(events)
 }
 
-/// Appends the events of (after, to]. Their messages are read as one range per conversation.
+/// Appends the events that are referred to. Their messages are read as one range per conversation.
 fn append_events(
     reads: Reads<'_>,
-    user: UserId,
-    after: u64,
-    to: u64,
-    events: &mut Vec<wire::Event>,
+    references: &[(Place, Reference)],
+    events: &mut EncodedEvents,
 ) -> Result<(), ReadError> {
-    let references = references(reads, user, after, to)?;
-    events.reserve(references.len());
+    events.reserve(references.len(), LIKELY_BYTES * references.len());
     let mut bodies: FxHashMap<ConversationId, Vec<Body>> = FxHashMap::default();
-    for (seq, epoch, reference) in references {
-        let mut kind = None;
-        match reference {
-            Reference::Received { conversation, seq } => {
-                let body = Body { seq, event: events.len(), nonce: 0 };
-                bodies.entry(conversation).or_default().push(body);
-            }
-            Reference::Own { conversation, seq, nonce, .. } => {
-                let body = Body { seq, event: events.len(), nonce: nonce.0 };
-                bodies.entry(conversation).or_default().push(body);
-            }
+    for &(place, reference) in references {
+        let (conversation, seq, nonce) = match reference {
+            Reference::Received { conversation, seq } => (conversation, seq, 0),
+            Reference::Own { conversation, seq, nonce, .. } => (conversation, seq, nonce.0),
             Reference::Delivered { conversation, by, seq, time_ms } => {
                 let (conversation, user) = (conversation.0, by.0);
-                kind = Some(Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms }));
+                let told = Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms });
+                let (seq, epoch) = (place.seq, place.epoch.0);
+                events.push(&wire::Event { seq, epoch, prev: 0, kind: Some(told) });
+                continue;
             }
-        }
-        events.push(wire::Event { seq, epoch: epoch.0, prev: 0, kind });
+        };
+        bodies.entry(conversation).or_default().push(Body { seq, event: events.len(), nonce });
+        events.push_message(place);
     }
-    let mut contents = Contents::default();
     for (conversation, mut bodies) in bodies {
         // An inbox has the messages of a conversation in their order.
         let (Some(first), Some(last)) = (bodies.first(), bodies.last()) else { continue };
         messages(reads, conversation, first.seq - 1, last.seq, |seq, row| {
             // Those between that are none of this inbox are passed over.
             if let Some(body) = bodies.pop_if(|body| body.seq == seq) {
-                contents.take(body.event, row.content);
-                let message = row.to_wire(conversation, seq, body.nonce);
-                events[body.event].kind = Some(Kind::Message(message));
+                events.tell(body.event, row.parts(conversation, seq, body.nonce));
             }
         })?;
         if let Some(missing) = bodies.last() {
             return Err(hole("conversation", conversation.0, missing.seq - 1, missing.seq));
         }
     }
-    contents.give(|event, content| {
-        if let Some(Kind::Message(message)) = &mut events[event].kind {
-            message.content = content;
-        }
-    });
     Ok(())
 }
 
 /// A message that an event of an inbox refers to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Body {
     /// In its conversation.
     seq: u64,
@@ -284,27 +278,33 @@ impl Contents {
     }
 }
 
-/// The references of (after, to], ascending, with the epoch of each. There is one for every seq.
+/// The references of (after, to], ascending: one for every seq, up to the end of the inbox. And
+/// where the newest row ends that begins at or below `to`: as events are dense, the inbox ends
+/// there too if that is below `to`.
 fn references(
     reads: Reads<'_>,
     user: UserId,
     after: u64,
     to: u64,
-) -> Result<Vec<(u64, Epoch, Reference)>, ReadError> {
+) -> Result<(Vec<(Place, Reference)>, Place), ReadError> {
+    let next = after.saturating_add(1);
     let mut found = Vec::with_capacity((to - after) as usize);
+    let mut end = None;
     logs::rows_down_from(reads, user, to, |row| {
-        let fit =
-            row.references()?.into_iter().rev().filter(|(seq, _)| (after + 1..=to).contains(seq));
-        found.extend(fit.map(|(seq, reference)| (seq, row.epoch, reference)));
-        Some(if row.first <= after + 1 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        })
+        end.get_or_insert(row.end());
+        let known = found.len();
+        row.each_reference(|seq, reference| {
+            if (next..=to).contains(&seq) {
+                found.push((Place::new(seq, row.epoch), reference));
+            }
+        })?;
+        found[known..].reverse();
+        Some(if row.first <= next { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     found.reverse();
-    let dense = found.iter().map(|(seq, _, _)| *seq).eq(after + 1..=to);
-    if dense { Ok(found) } else { Err(hole("inbox", u64::from(user.0), after, to)) }
+    let end = end.unwrap_or(Place::START);
+    let dense = found.iter().map(|(place, _)| place.seq).eq(next..=to.min(end.seq));
+    if dense { Ok((found, end)) } else { Err(hole("inbox", u64::from(user.0), after, to)) }
 }
 
 /// Walks the messages of (after, to], newest first.
@@ -345,7 +345,7 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
         let mut contents = Contents::default();
         messages(reads, conversation, after, to, |seq, row| {
             contents.take(found.len(), row.content);
-            found.push(row.to_wire(conversation, seq, 0));
+            found.push(row.to_wire(conversation, seq));
         })?;
         contents.give(|message, content| found[message].content = content);
         found.reverse();

@@ -290,6 +290,7 @@ fn judge(left: &Left, settings: &StoreSettings) -> Verdict {
         let inbox = Query::Inbox { user, after_seq: 0, max_events: 1 << 20, max_bytes: 1 << 30 };
         match store.ask(inbox) {
             Answer::Events { events, head } => {
+                let events = events.decode();
                 assert_eq!(events.len() as u64, head.seq, "the inbox of {user}");
                 assert!(whole.starts_with(&events), "the inbox of {user} has made something up");
                 let owed = whole.iter().filter(|event| place[&id(event)] < left.durable).count();

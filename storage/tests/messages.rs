@@ -194,6 +194,26 @@ fn an_inbox_is_read_from_anywhere_in_pages_of_any_size() {
     });
 }
 
+/// Bodies are read for 256 events at once.
+#[test]
+fn an_inbox_goes_on_where_a_row_ends_with_what_is_read_at_once() {
+    on_each(|home| {
+        let mut store = open(home);
+        for send_no in 1..=260 {
+            store.sent(Send::new(ADA, BOB, send_no).buffered());
+        }
+        let (all, head) = store.inbox(BOB, 0);
+        assert!(all.iter().map(|event| event.seq).eq(1..=260));
+        assert_eq!(head.seq, 260);
+        for (max_events, reaches) in [(255, 255..=260), (256, 256..=260), (300, 260..=260)] {
+            let (page, head) = store.inbox_page(BOB, 0, max_events, 1 << 30);
+            assert_eq!(page, all[..max_events.min(260)]);
+            assert!(reaches.contains(&head.seq), "{head:?}");
+        }
+        store.close();
+    });
+}
+
 #[test]
 fn history_is_paged_both_ways() {
     on_each(|home| {

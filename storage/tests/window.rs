@@ -329,6 +329,7 @@ impl World {
         let Answer::Events { events, head } = answer(reads, &self.epochs, &query).unwrap() else {
             return Err(TestCaseError::fail("no events"));
         };
+        let events = events.decode();
         prop_assert_eq!(head, self.head);
         prop_assert_eq!(events.len() as u64, self.messages);
         let own = events.iter().filter_map(|event| match &event.kind {

@@ -253,7 +253,6 @@ impl Store {
                         bytes += prost::Message::encoded_len(*event);
                         bytes <= *max_bytes
                     })
-                    .cloned()
                     .collect();
                 Answer::Events { events, head: place(row) }
             }

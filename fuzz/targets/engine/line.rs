@@ -132,7 +132,7 @@ fn check_events(
         let Answer::Events { events: stored, .. } = world.store.read(&query) else {
             panic!("no inbox")
         };
-        assert_eq!(stored, [event], "what is in the inbox of {user}");
+        assert_eq!(stored.decode(), [event], "what is in the inbox of {user}");
     }
     last
 }

@@ -145,20 +145,40 @@ impl<'a> InboxRow<'a> {
 
     /// Seq and reference of each event, ascending; `None` when the row is damaged.
     pub fn references(&self) -> Option<Vec<(u64, Reference)>> {
-        let found = references(self.user, self.first, self.references)?;
-        (found.last()?.0 == self.last).then_some(found)
+        let mut found = Vec::new();
+        self.each_reference(|seq, reference| found.push((seq, reference)))?;
+        Some(found)
+    }
+
+    /// Calls `each` with seq and reference of each event, ascending; `None` when the row is
+    /// damaged, which may show behind some that are not.
+    pub fn each_reference(&self, each: impl FnMut(u64, Reference)) -> Option<()> {
+        let behind = each_reference(self.user, self.first, self.references, each)?;
+        (behind == self.last + 1).then_some(())
     }
 }
 
 /// Decodes references whose first one is at `first`.
 pub fn references(user: UserId, first: u64, encoded: &[u8]) -> Option<Vec<(u64, Reference)>> {
-    let mut bytes = Bytes(encoded);
     let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let seq = first.checked_add(found.len() as u64)?;
-        found.push((seq, Reference::decode(user, seq, &mut bytes)?));
-    }
+    each_reference(user, first, encoded, |seq, reference| found.push((seq, reference)))?;
     Some(found)
+}
+
+/// As [`references`], one after the other. Says which seq the next one would have.
+fn each_reference(
+    user: UserId,
+    first: u64,
+    encoded: &[u8],
+    mut each: impl FnMut(u64, Reference),
+) -> Option<u64> {
+    let mut bytes = Bytes(encoded);
+    let mut seq = first;
+    while !bytes.is_empty() {
+        each(seq, Reference::decode(user, seq, &mut bytes)?);
+        seq = seq.checked_add(1)?;
+    }
+    Some(seq)
 }
 
 #[cfg(test)]

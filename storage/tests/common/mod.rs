@@ -185,7 +185,7 @@ impl Running {
         max_bytes: usize,
     ) -> (Vec<Event>, Place) {
         match self.ask(Query::Inbox { user, after_seq, max_events, max_bytes }) {
-            Answer::Events { events, head } => (events, head),
+            Answer::Events { events, head } => (events.decode(), head),
             other => panic!("{other:?}"),
         }
     }
