@@ -72,6 +72,7 @@ impl Checker {
                 let violations = &mut self.violations;
                 self.openings.opened(position, *after, *epoch, *tag, violations);
             }
+            (Fact::NotOpened, _) => self.openings.not_opened(),
             (fact, Some(at)) => self.fact(position, at, fact),
             // Without a device it says nothing that could be checked.
             (_, None) => self.skipped += 1,
@@ -164,7 +165,7 @@ impl Checker {
                 let at_rest = self.ended_at_rest;
                 self.end(number, Settled { cursor, hash, position, at_rest });
             }
-            Fact::Offline | Fact::History { .. } | Fact::Opened { .. } => {}
+            Fact::Offline | Fact::History { .. } | Fact::Opened { .. } | Fact::NotOpened => {}
         }
     }
 

@@ -304,7 +304,8 @@ impl Judge {
                 let is_another_time = |held: &Held| {
                     let (there, then) =
                         (self.ages.written(device.opening, held.epoch), self.rank(message));
-                    there > then || there < then && self.ages.is_cut_after(then.0, there)
+                    let may_be_earlier = there < then || self.ages.is_blurred(there);
+                    there > then || may_be_earlier && self.ages.is_cut_after(then.0, there)
                 };
                 if let Some(other) = other
                     && !(is_another_time(other) && self.excuses(message))

@@ -163,6 +163,7 @@ known! {
     "restored" => restored,
     "state" => state,
     "left" => left,
+    "not_opened" => not_opened,
     "opened" => opened,
     "history" => history,
 }
@@ -238,6 +239,10 @@ impl<'a> Line<'a> {
             epoch: Epoch(self.need("epoch", self.epoch)?),
             tag: EpochTag(self.number("tag", self.tag)?),
         })
+    }
+
+    fn not_opened(&self) -> Read {
+        Ok(Fact::NotOpened)
     }
 
     fn online(&self) -> Read {

@@ -4,7 +4,7 @@
 //! again, with other tags. What lies between two restores is an age. A backup begins anew with the
 //! number after its own last one, so the first epoch of an age says where the backup was cut: what
 //! is of earlier epochs was written in an earlier age, and what is of the last of these may be in
-//! the backup or not.
+//! the backup or not. Each try to open it that came to nothing may have used up a number.
 //!
 //! After a second restore a history does not say whether the backup was made before or after the
 //! first. What was written between two restores is then excused by the second.
@@ -33,6 +33,10 @@ pub(crate) struct Openings {
     known: Vec<Opening>,
     numbers: FxHashMap<(Epoch, EpochTag), u32>,
     age: u32,
+    /// By age, the epoch that the backup began anew with, or an earlier one. None of the first age.
+    begun: Vec<u32>,
+    /// Openings that came to nothing since the last that did not.
+    failed: u32,
     /// The last opening of the age that the history names.
     last: Option<(Epoch, Position)>,
 }
@@ -46,6 +50,11 @@ impl Openings {
         })
     }
 
+    /// The store was not opened, though it was to be.
+    pub fn not_opened(&mut self) {
+        self.failed += 1;
+    }
+
     /// The history says what an opening came after.
     pub fn opened(
         &mut self,
@@ -57,7 +66,9 @@ impl Openings {
     ) {
         if after == After::Restore {
             (self.age, self.last) = (self.age + 1, None);
+            self.begun.push(epoch.0.saturating_sub(self.failed));
         }
+        self.failed = 0;
         if let Some((last, last_at)) = self.last.replace((epoch, position))
             && epoch <= last
         {
@@ -93,7 +104,8 @@ impl Openings {
                 firsts.push(opening.epoch.0);
             }
         }
-        Ages { ranks, firsts, known: self.known, newest_age: self.age }
+        let begun = std::iter::once(0).chain(self.begun).collect();
+        Ages { ranks, firsts, begun, known: self.known, newest_age: self.age }
     }
 }
 
@@ -110,6 +122,8 @@ pub(crate) struct Ages {
     ranks: Vec<Rank>,
     /// By age, the first epoch of it; 0 of the first age.
     firsts: Vec<u32>,
+    /// By age, the epoch that its backup began anew with, or an earlier one; 0 of the first age.
+    begun: Vec<u32>,
     /// By rank.
     known: Vec<Opening>,
     newest_age: u32,
@@ -146,6 +160,10 @@ impl Ages {
         self.firsts.get(age as usize).copied().unwrap_or_default()
     }
 
+    fn begun_with(&self, age: u32) -> u32 {
+        self.begun.get(age as usize).copied().unwrap_or_default()
+    }
+
     /// Whether a fault took, or may have taken, what was written then, if its class was this. A
     /// power cut takes what was buffered in the epoch it ended; an opening makes durable what it
     /// finds. A restore takes all that is not in the backup, which has the epochs before its last
@@ -165,7 +183,9 @@ impl Ages {
     pub fn is_cut_after(&self, age: u32, written: Rank) -> bool {
         let (of, epoch) = written;
         let mut later_ages = age + 1..=self.newest_age;
-        later_ages.any(|later| of > 0 || epoch == 0 || self.first_of(later) <= epoch + 1)
+        // What was lost with a restore is in a backup that was made before it, and restored later.
+        let of_before = of > 0 || of < age || epoch == 0;
+        later_ages.any(|later| of_before || self.begun_with(later) <= epoch + 1)
     }
 
     /// Whether a device that was welcomed in one opening cannot go on in a later one: its epoch is
@@ -185,7 +205,7 @@ impl Ages {
     pub fn can_go_on(&self, known: u32, welcomed: u32) -> bool {
         let ((known_age, known), (age, epoch)) = (self.rank(known), self.rank(welcomed));
         let mut later_ages = known_age + 1..=age;
-        known <= epoch && later_ages.all(|later| known_age == 0 && known < self.first_of(later))
+        known <= epoch && later_ages.all(|later| known_age == 0 && known < self.begun_with(later))
     }
 
     /// Whether something may have been lost between two times.

@@ -134,6 +134,27 @@ fn who_knows_an_epoch_that_the_backup_has_goes_on() {
     assert!(!verdict.violates(Property::Epochs), "{:#?}", verdict.violations);
 }
 
+/// Each try to open a backup may use up a number, and so its own last epoch may be an earlier one.
+#[test]
+fn tries_to_open_a_backup_make_it_older_perhaps() {
+    let eve = at(3, 1);
+    let opened =
+        |epoch, after| Record::new(Fact::Opened { after, epoch: Epoch(epoch), tag: EpochTag(5) });
+    let online = |epoch, resumed| {
+        let (epoch, tag) = (Epoch(epoch), EpochTag(5));
+        let (head, window) = (Place::START, SendWindow::default());
+        Record::of(eve.user, eve.device, Fact::Online { epoch, tag, head, window, resumed })
+    };
+    for (tries, may_lack_epoch_2) in [(0, false), (1, false), (2, true)] {
+        let mut records = vec![opened(2, After::Stop), online(2, true), opened(3, After::Kill)];
+        records.extend((0..tries).map(|_| Record::new(Fact::NotOpened)));
+        records.extend([opened(4, After::Restore), online(4, false)]);
+        records.push(Record::of(eve.user, eve.device, Fact::Reset));
+        let verdict = check_records(&records);
+        assert_eq!(verdict.violates(Property::Rewind), !may_lack_epoch_2, "{tries} tries");
+    }
+}
+
 /// A message was shown before its writer had an answer, and a power cut took it; sent again it is
 /// another message, under the same number and nonce.
 #[test]

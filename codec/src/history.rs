@@ -38,6 +38,8 @@ pub enum Fact {
     History { version: u32, complete: bool },
     /// The server opened its store, after something had happened to it.
     Opened { after: After, epoch: Epoch, tag: EpochTag },
+    /// The server did not come to open its store, and may have used up an epoch.
+    NotOpened,
     /// WELCOME came.
     Online { epoch: Epoch, tag: EpochTag, head: Place, window: SendWindow, resumed: bool },
     /// The connection is gone.
@@ -265,6 +267,7 @@ impl Fact {
         match self {
             Fact::History { .. } => "history",
             Fact::Opened { .. } => "opened",
+            Fact::NotOpened => "not_opened",
             Fact::Online { .. } => "online",
             Fact::Offline => "offline",
             Fact::Send { .. } => "send",
@@ -285,7 +288,7 @@ impl Fact {
 
     fn append(&self, line: &mut Line<'_>) {
         match self {
-            Fact::Offline | Fact::Reset => {}
+            Fact::NotOpened | Fact::Offline | Fact::Reset => {}
             Fact::History { version, complete } => {
                 line.number("version", u64::from(*version)).raw("complete", complete);
             }

@@ -15,10 +15,6 @@ use starling_codec::{
 };
 use std::collections::BTreeMap;
 
-/// About one world in two hundred with 10,000 steps, where backups and power cuts follow each other,
-/// is taken for one that violates these.
-const NOT_JUDGED_AFTER_A_RESTORE: &[Property] =
-    &[Property::Kept, Property::Window, Property::Rewind];
 /// A device that was restored from its backup, and two that run with one profile, use a number
 /// for two messages.
 const NOT_JUDGED_OF_WHO_FORGOT: &[Property] = &[Property::Window, Property::WritingOrder];
@@ -68,6 +64,11 @@ impl Witness {
     /// The server opened its store.
     pub fn opened(&mut self, after: After, epoch: Epoch, tag: EpochTag) {
         self.record(Record::new(Fact::Opened { after, epoch, tag }));
+    }
+
+    /// The server did not come to open its store.
+    pub fn not_opened(&mut self) {
+        self.record(Record::new(Fact::NotOpened));
     }
 
     /// A name has got a number, for itself alone.
@@ -218,8 +219,7 @@ impl Witness {
         let restored = coverage.of(Branch::Restored) > 0;
         let forgot = coverage.of(Branch::PhoneRestored) + coverage.of(Branch::ProfileCopied) > 0;
         let cannot_tell = |property: Property| {
-            restored && NOT_JUDGED_AFTER_A_RESTORE.contains(&property)
-                || forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
+            forgot && NOT_JUDGED_OF_WHO_FORGOT.contains(&property)
                 || restored && forgot && property != Property::Answered
         };
         let verdict = self.checker.finish();

@@ -283,6 +283,7 @@ impl World {
                 self.server = Some(server);
             }
             Err(_) => {
+                self.witness.not_opened();
                 self.stage.coverage.reach(Branch::OpeningFailed);
                 self.stage.note("opening failed", &[self.lives]);
                 self.stage.after_about(1_000_000, Happening::Start);
