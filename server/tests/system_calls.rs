@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    Server,
+    PATIENCE, Server,
     wire::{Wire, opening, send_to},
 };
 use starling_codec::{Kind, append_header, wire as bodies};
@@ -14,6 +14,7 @@ use std::{
     mem::MaybeUninit,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// Each counter, and the calls that it stands for. Which call asks a set of sockets differs
@@ -103,7 +104,7 @@ fn live(address: std::net::SocketAddr) {
         }
     }
     // Left alone, a shard has its alarm wake it once a second.
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    std::thread::sleep(Duration::from_millis(1_500));
 }
 
 fn counters(operator: &mut Wire) -> BTreeMap<String, u64> {
@@ -111,13 +112,21 @@ fn counters(operator: &mut Wire) -> BTreeMap<String, u64> {
     of_shard.map(|counter| (counter.name + &counter.part, counter.value)).collect()
 }
 
+/// Waits for it: a server is ready when it listens, which may be before its shards run.
 fn thread_named(process: i32, name: &str) -> libc::pid_t {
-    std::fs::read_dir(format!("/proc/{process}/task"))
-        .unwrap()
-        .map(|task| task.unwrap().path())
-        .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
-        .and_then(|task| task.file_name()?.to_str()?.parse().ok())
-        .expect("the shard's thread")
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let named = std::fs::read_dir(format!("/proc/{process}/task"))
+            .unwrap()
+            .map(|task| task.unwrap().path())
+            .find(|task| std::fs::read_to_string(task.join("comm")).unwrap().trim() == name)
+            .and_then(|task| task.file_name()?.to_str()?.parse().ok());
+        if let Some(thread) = named {
+            return thread;
+        }
+        assert!(Instant::now() < until, "no thread {name}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Watches a thread until it ends. Only who began to watch may go on, so it has a thread.
