@@ -215,6 +215,10 @@ impl<D: Dialect> Crowd<D> {
         self.members.iter().map(|member| &member.peer)
     }
 
+    pub fn peer(&self, index: usize) -> &D::Peer {
+        &self.members[index].peer
+    }
+
     /// Cuts `indexes` off without a word and opens them again, each of which must be ready. What
     /// they hear until then goes to `heard`.
     ///

@@ -29,7 +29,8 @@ pub(super) struct Hold {
     /// Connections that one process holds at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     per_process: usize,
-    /// After the last measurement, hold on until the server answered a heartbeat of each.
+    /// After the last measurement, hold on until the server answered a heartbeat of each. Those
+    /// that are not due yet beat then, some at a time.
     #[arg(long)]
     until_beaten: bool,
     /// At the end, cut off every N-th device without a word: it must come back, and gets a
