@@ -28,13 +28,21 @@ struct Opening {
     position: Position,
 }
 
+/// What begins with a backup that is restored.
+#[derive(Debug)]
+struct Age {
+    /// The first epoch of it.
+    first: u32,
+    /// The epoch that the backup began anew with, or an earlier one.
+    begun: u32,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Openings {
     known: Vec<Opening>,
     numbers: FxHashMap<(Epoch, EpochTag), u32>,
-    age: u32,
-    /// By age, the epoch that the backup began anew with, or an earlier one. None of the first age.
-    begun: Vec<u32>,
+    /// The ages after the first, which no backup began.
+    ages: Vec<Age>,
     /// Openings that came to nothing since the last that did not.
     failed: u32,
     /// The last opening of the age that the history names.
@@ -65,8 +73,9 @@ impl Openings {
         violations: &mut Violations,
     ) {
         if after == After::Restore {
-            (self.age, self.last) = (self.age + 1, None);
-            self.begun.push(epoch.0.saturating_sub(self.failed));
+            let begun = epoch.0.saturating_sub(self.failed);
+            self.ages.push(Age { first: epoch.0, begun });
+            self.last = None;
         }
         self.failed = 0;
         if let Some((last, last_at)) = self.last.replace((epoch, position))
@@ -79,7 +88,7 @@ impl Openings {
         let number = self.welcomed(position, epoch, tag);
         let opening = &mut self.known[number as usize];
         opening.after = Some(after);
-        opening.age = self.age;
+        opening.age = self.ages.len() as u32;
     }
 
     pub fn epoch(&self, opening: u32) -> Option<Epoch> {
@@ -98,14 +107,7 @@ impl Openings {
                 });
             }
         }
-        let mut firsts = vec![0];
-        for opening in &self.known {
-            if firsts.len() == opening.age as usize {
-                firsts.push(opening.epoch.0);
-            }
-        }
-        let begun = std::iter::once(0).chain(self.begun).collect();
-        Ages { ranks, firsts, begun, known: self.known, newest_age: self.age }
+        Ages { ranks, known: self.known, ages: self.ages }
     }
 }
 
@@ -120,13 +122,10 @@ impl Opening {
 pub(crate) struct Ages {
     /// By the number of the opening.
     ranks: Vec<Rank>,
-    /// By age, the first epoch of it; 0 of the first age.
-    firsts: Vec<u32>,
-    /// By age, the epoch that its backup began anew with, or an earlier one; 0 of the first age.
-    begun: Vec<u32>,
     /// By rank.
     known: Vec<Opening>,
-    newest_age: u32,
+    /// Those after the first.
+    ages: Vec<Age>,
 }
 
 impl Ages {
@@ -153,15 +152,24 @@ impl Ages {
     /// What seems to be of this time may be of another: a backup that was restored later may be of
     /// before it, and have the same epochs.
     pub fn is_blurred(&self, written: Rank) -> bool {
-        0 < written.0 && written.0 < self.newest_age
+        0 < written.0 && written.0 < self.newest_age()
     }
 
+    fn newest_age(&self) -> u32 {
+        self.ages.len() as u32
+    }
+
+    /// 0 of the first age, as is what it [has begun with](Ages::begun_with).
     fn first_of(&self, age: u32) -> u32 {
-        self.firsts.get(age as usize).copied().unwrap_or_default()
+        self.age(age).map_or(0, |age| age.first)
     }
 
     fn begun_with(&self, age: u32) -> u32 {
-        self.begun.get(age as usize).copied().unwrap_or_default()
+        self.age(age).map_or(0, |age| age.begun)
+    }
+
+    fn age(&self, age: u32) -> Option<&Age> {
+        self.ages.get((age as usize).checked_sub(1)?)
     }
 
     /// Whether a fault took, or may have taken, what was written then, if its class was this. A
@@ -182,7 +190,7 @@ impl Ages {
     /// what was written then was over: it may lack that, and it may have what was lost since.
     pub fn is_cut_after(&self, age: u32, written: Rank) -> bool {
         let (of, epoch) = written;
-        let mut later_ages = age + 1..=self.newest_age;
+        let mut later_ages = age + 1..=self.newest_age();
         // What was lost with a restore is in a backup that was made before it, and restored later.
         let of_before = of > 0 || of < age || epoch == 0;
         later_ages.any(|later| of_before || self.begun_with(later) <= epoch + 1)
@@ -198,7 +206,7 @@ impl Ages {
 
     /// No backup was restored.
     pub fn are_one(&self) -> bool {
-        self.newest_age == 0
+        self.ages.is_empty()
     }
 
     /// Whether it can go on for sure: every backup that was restored since has its epoch.

@@ -117,6 +117,29 @@ fn a_restored_backup_excuses_what_it_lacks() {
     assert!(verdict.holds(), "{:#?}", verdict.violations);
 }
 
+/// The one that was made earlier is restored first.
+#[test]
+fn a_second_backup_brings_back_what_the_first_lacked() {
+    let mut world = World::new();
+    let (ada, bob) = (at(1, 1), at(2, 1));
+    world.online(ada);
+    world.online(bob);
+    let earlier = world.backup();
+    world.send(ada, 2, Class::Durable);
+    world.catch_up(bob);
+    world.kill();
+    let later = world.backup();
+    for backup in [earlier, later] {
+        world.restore(backup);
+        world.online(ada);
+        world.online(bob);
+        world.catch_up(bob);
+    }
+    world.settle();
+    let verdict = check_records(&world.records);
+    assert!(verdict.holds(), "{:#?}", verdict.violations);
+}
+
 #[test]
 fn who_knows_an_epoch_that_the_backup_has_goes_on() {
     let mut records = planted::true_history().0;
