@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use starling_codec::{
     ConversationId, DeviceId, ErrorCode, MessageId, Nonce, Place, SendNo, UserId,
+    history::Fact,
     wire::{self, Class},
 };
 use std::fmt;
@@ -90,6 +91,14 @@ pub struct Receipt {
     pub time_ms: u64,
     /// The durability that was reached.
     pub class: Class,
+}
+
+impl Receipt {
+    /// As a history tells it of the message with this nonce.
+    pub fn fact(&self, nonce: Nonce) -> Fact {
+        let Receipt { send_no, id, conversation, seq, place, time_ms: _, class } = *self;
+        Fact::Sent { send_no, nonce: Some(nonce), id, conversation, seq, place, class }
+    }
 }
 
 /// A message in the outbox. Its nonce is its name: the number may change, the nonce never.

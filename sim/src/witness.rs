@@ -156,16 +156,7 @@ impl Witness {
                     Class::Buffered => Branch::BufferedAcknowledged,
                     _ => Branch::MessageAcknowledged,
                 });
-                let fact = Fact::Sent {
-                    send_no: receipt.send_no,
-                    nonce: Some(nonce),
-                    id: receipt.id,
-                    conversation: receipt.conversation,
-                    seq: receipt.seq,
-                    place: receipt.place,
-                    class: receipt.class,
-                };
-                self.fact(own, fact);
+                self.fact(own, receipt.fact(nonce));
             }
             Event::Refused { nonce, refusal } => {
                 stage.coverage.reach(Branch::MessageRefused);

@@ -3,7 +3,7 @@
 use super::Event;
 use crate::{Answer, Entry, EntryState, Identity, Unsent};
 use starling_codec::{
-    ConversationId, Nonce, UserId,
+    ConversationId, UserId,
     history::{At, Fact, Message, Reason, Record, digest},
 };
 use std::collections::VecDeque;
@@ -73,7 +73,7 @@ fn facts_of(event: &Event, tell: &mut impl FnMut(Fact)) {
         }),
         Event::Offline { .. } | Event::Stopped(_) => tell(Fact::Offline),
         Event::Applied(event) => tell(event.into()),
-        Event::Sent { nonce, receipt } => tell(sent(Some(*nonce), receipt)),
+        Event::Sent { nonce, receipt } => tell(receipt.fact(*nonce)),
         Event::Unsent(entry) => {
             let reason = match entry.state {
                 EntryState::Unsent(Unsent::Stale) => Reason::Stale,
@@ -88,17 +88,5 @@ fn facts_of(event: &Event, tell: &mut impl FnMut(Fact)) {
         }
         // Noted with its number, which the event has not.
         Event::Refused { .. } | Event::Answered { .. } => {}
-    }
-}
-
-fn sent(nonce: Option<Nonce>, receipt: &crate::Receipt) -> Fact {
-    Fact::Sent {
-        send_no: receipt.send_no,
-        nonce,
-        id: receipt.id,
-        conversation: receipt.conversation,
-        seq: receipt.seq,
-        place: receipt.place,
-        class: receipt.class,
     }
 }

@@ -262,7 +262,7 @@ fn tell_again(own: &Identity, outbox: &[Entry], journal: &Journal, lines: &mut L
             digest: digest(&entry.message.content),
         });
         if let EntryState::Acknowledged(receipt) = entry.state {
-            tell(sent(entry.nonce, &receipt));
+            tell(receipt.fact(entry.nonce));
         }
     }
     // Nothing is ever shown to anybody here, so this is all that the store has.
@@ -271,7 +271,7 @@ fn tell_again(own: &Identity, outbox: &[Entry], journal: &Journal, lines: &mut L
         if let Some(Kind::Message(message)) = &event.kind
             && (message.sender, message.device) == (own.user.0, own.device.0)
         {
-            tell(sent(Nonce(message.nonce), &receipt_in(&event, message)));
+            tell(receipt_in(&event, message).fact(Nonce(message.nonce)));
         }
     }
 }
@@ -285,17 +285,5 @@ fn receipt_in(event: &wire::Event, message: &wire::Message) -> Receipt {
         place: Place::new(event.seq, Epoch(event.epoch)),
         time_ms: message.time_ms,
         class: message.class(),
-    }
-}
-
-fn sent(nonce: Nonce, receipt: &Receipt) -> Fact {
-    Fact::Sent {
-        send_no: receipt.send_no,
-        nonce: Some(nonce),
-        id: receipt.id,
-        conversation: receipt.conversation,
-        seq: receipt.seq,
-        place: receipt.place,
-        class: receipt.class,
     }
 }
