@@ -2,18 +2,12 @@
 //! the one that sends them need but copy.
 
 use crate::{
-    ConversationId, Epoch, Place, UserId, append_event,
-    event::{MessageEvent, MessageParts},
+    ConversationId, Epoch, Place, UserId,
+    event::{MessageEvent, MessageParts, append_event, append_field_head},
     wire::{self, Event, event::Kind},
 };
-use prost::{
-    Message as _,
-    encoding::{WireType, encode_key, encode_varint},
-};
-use std::ops::{Index, Range};
-
-/// Field number of an event in `wire::Events`.
-const EVENTS_TAG: u32 = 1;
+use prost::Message as _;
+use std::ops::Index;
 
 /// Events of one inbox, ascending. Their bytes lie in the order in which they were encoded.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +79,14 @@ impl EncodedEvents {
     /// Adds an event behind the others.
     pub fn push(&mut self, event: &Event) {
         let size = event.encoded_len();
-        let range = self.append(size, |out| append_event(out, event));
+        let begin = self.bytes.len();
+        append_event(&mut self.bytes, event, size);
         self.events.push(EncodedEvent {
             place: Place::new(event.seq, Epoch(event.epoch)),
             size,
             message: MessageAt::of(event),
-            begin: range.start,
-            end: range.end,
+            begin,
+            end: self.bytes.len(),
         });
     }
 
@@ -106,19 +101,16 @@ impl EncodedEvents {
         let place = self.events[index].place;
         let encoded = MessageEvent::new(place.seq, place.epoch.0, 0, message);
         let size = encoded.len();
-        let range = self.append(size, |out| encoded.append(out));
+        let begin = self.bytes.len();
+        append_field_head(&mut self.bytes, size);
+        encoded.append(&mut self.bytes);
         let message = MessageAt {
             conversation: ConversationId(message.conversation),
             seq: message.seq,
             sender: UserId(message.sender),
         };
-        self.events[index] = EncodedEvent {
-            place,
-            size,
-            message: Some(message),
-            begin: range.start,
-            end: range.end,
-        };
+        let end = self.bytes.len();
+        self.events[index] = EncodedEvent { place, size, message: Some(message), begin, end };
     }
 
     /// Lets go of all but the first so many.
@@ -132,15 +124,6 @@ impl EncodedEvents {
         (0..self.len()).for_each(|index| body.extend_from_slice(self.field(index)));
         // What was encoded here can be decoded.
         wire::Events::decode(&body[..]).expect("events").events
-    }
-
-    /// Appends a field of EVENTS of so many bytes. Says where it lies.
-    fn append(&mut self, size: usize, append: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
-        let begin = self.bytes.len();
-        encode_key(EVENTS_TAG, WireType::LengthDelimited, &mut self.bytes);
-        encode_varint(size as u64, &mut self.bytes);
-        append(&mut self.bytes);
-        begin..self.bytes.len()
     }
 }
 

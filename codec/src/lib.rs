@@ -30,7 +30,7 @@ pub use command::{
 };
 pub use encoded::{EncodedEvent, EncodedEvents, MessageAt};
 pub use error::{Blame, ErrorCode};
-pub use event::{MessageParts, append_event};
+pub use event::{EVENTS_TAG, MessageParts, append_event};
 pub use frame::{
     Decoded, Frame, RawFrame, append_frame, append_header, append_ping, append_pong, decode_frame,
 };

@@ -190,8 +190,9 @@ proptest! {
     #[test]
     fn events_are_written_as_prost_writes_them(event in event()) {
         let mut written = vec![7];
-        append_event(&mut written, &event);
-        prop_assert_eq!(&written[1..], prost::Message::encode_to_vec(&event));
+        append_event(&mut written, &event, prost::Message::encoded_len(&event));
+        let frame = wire::Events { events: vec![event], ..Default::default() };
+        prop_assert_eq!(&written[1..], prost::Message::encode_to_vec(&frame));
     }
 
     /// Encoded in any order, they are the body of one frame.

@@ -7,14 +7,13 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use starling_codec::{
-    EncodedEvents, Kind, MessageAt, UserId, append_event, append_header, wire::Event,
+    EVENTS_TAG, EncodedEvents, Kind, MessageAt, UserId, append_event, append_header, wire::Event,
 };
 
 /// A frame of events is ended when it is this large.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// Field numbers of `wire::Events`.
-const EVENTS_TAG: u32 = 1;
+/// Field number of the head in `wire::Events`.
 const HEAD_TAG: u32 = 2;
 
 /// Events of one inbox, ascending, by their index.
@@ -52,9 +51,7 @@ impl Events for [Event] {
     }
 
     fn append(&self, index: usize, size: usize, output: &mut Vec<u8>) {
-        encode_key(EVENTS_TAG, WireType::LengthDelimited, output);
-        encode_varint(size as u64, output);
-        append_event(output, &self[index]);
+        append_event(output, &self[index], size);
     }
 }
 

@@ -345,7 +345,8 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
         let mut contents = Contents::default();
         messages(reads, conversation, after, to, |seq, row| {
             contents.take(found.len(), row.content);
-            found.push(row.to_wire(conversation, seq));
+            // The content comes once all are known.
+            found.push(row.parts(conversation, seq, 0).to_wire(Bytes::new()));
         })?;
         contents.give(|message, content| found[message].content = content);
         found.reverse();

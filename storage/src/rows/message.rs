@@ -3,7 +3,7 @@
 
 use crate::varint::{self, Bytes};
 use starling_codec::{
-    Append, ConversationId, DeviceId, MessageId, MessageParts, SendNo, UserId, wire, wire::Class,
+    Append, ConversationId, DeviceId, MessageId, MessageParts, SendNo, UserId, wire::Class,
 };
 
 const SENDER_IS_HIGHER: u8 = 1;
@@ -62,7 +62,7 @@ impl<'a> MessageRow<'a> {
         Some(MessageRow { sender, device, send_no, id, class, content: bytes.0 })
     }
 
-    /// The message as an event tells of it; the nonce is for the sender's own inbox alone.
+    /// The message as it is told of; the nonce is for the sender's own inbox alone.
     pub fn parts(self, conversation: ConversationId, seq: u64, nonce: u64) -> MessageParts<'a> {
         MessageParts {
             conversation: conversation.0,
@@ -75,22 +75,6 @@ impl<'a> MessageRow<'a> {
             time_ms: self.id.time_ms(),
             content: self.content,
             nonce,
-        }
-    }
-
-    /// The message as a page of history has it, but for the content, which is the caller's to add.
-    pub fn to_wire(self, conversation: ConversationId, seq: u64) -> wire::Message {
-        wire::Message {
-            conversation: conversation.0,
-            seq,
-            id: self.id.0,
-            sender: self.sender.0,
-            device: self.device.0,
-            send_no: self.send_no.0,
-            class: self.class as i32,
-            time_ms: self.id.time_ms(),
-            content: bytes::Bytes::new(),
-            nonce: 0,
         }
     }
 }
