@@ -34,6 +34,9 @@ pub struct Starling {
     pub users: Roster,
     /// Users below it write or are written to; the others are mostly idle.
     talkers: usize,
+    /// Of those: the conversation of the last message seen, and its seq there. It outlasts their
+    /// connections, as nothing may be missing between two of them either.
+    last_messages: Vec<(u64, u64)>,
     class: Class,
     connect_no: u64,
     heartbeat_s: (u32, u32),
@@ -79,8 +82,6 @@ struct Talk {
     /// Messages below are answered, and so are those above it with a bit here.
     oldest: u64,
     answered: u64,
-    /// The conversation of the last message seen, and its seq there.
-    last_message: (u64, u64),
     /// The user written to.
     to: u32,
 }
@@ -91,7 +92,18 @@ impl Starling {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let connect_no = now.as_millis() as u64;
         let (beats, history, body) = (0, None, Vec::new());
-        Starling { users, talkers, class, connect_no, heartbeat_s, beats, history, body }
+        let last_messages = vec![(0, 0); talkers];
+        Starling {
+            users,
+            talkers,
+            last_messages,
+            class,
+            connect_no,
+            heartbeat_s,
+            beats,
+            history,
+            body,
+        }
     }
 
     /// Begins a session of the user at `index`, who writes to user `to`.
@@ -155,6 +167,12 @@ impl Starling {
         let index = peer.user as usize;
         self.users.welcomed(index, (Epoch(welcome.epoch), EpochTag(welcome.tag)));
         let user = &mut self.users.users[index];
+        // What a server lost has other numbers from now on.
+        if let Some(last) = self.last_messages.get_mut(index)
+            && (welcome.reset || welcome.rewind.is_some())
+        {
+            *last = (0, 0);
+        }
         if welcome.reset {
             user.set_cursor(Place::START);
         } else if let Some(rewind) = welcome.rewind {
@@ -212,12 +230,12 @@ impl Starling {
         if !peer.ready && !peer.again {
             return;
         }
-        if let Some(talk) = &mut peer.talk {
-            let (conversation, seq) = talk.last_message;
+        if let Some(last) = self.last_messages.get_mut(peer.user as usize) {
+            let (conversation, seq) = *last;
             if message.conversation == conversation && message.seq != seq + 1 {
                 ear.gap();
             }
-            talk.last_message = (message.conversation, message.seq);
+            *last = (message.conversation, message.seq);
         }
         // Own messages come too, as every device of their sender must have them.
         if message.sender != user.user {
@@ -559,6 +577,23 @@ mod tests {
         assert_eq!(heard.delivered, [b"a"]);
         assert_eq!(dialect.cursor(&peer).seq, 12);
         assert_eq!(frames(&out)[0].0, Kind::Sync as u8);
+    }
+
+    #[test]
+    fn a_message_that_is_missing_between_two_connections_is_a_gap() {
+        let mut dialect = dialect();
+        let (mut heard, mut out) = (Heard::default(), Vec::new());
+        for (seq, prev, gaps) in [(11, 0, 0), (12, 0, 0), (14, 12, 1)] {
+            // The inbox joins on each time; what is missing of it, the conversation tells.
+            let mut peer = dialect.open(0, Side::Receiver, true, &mut Vec::new());
+            dialect.welcomed(&mut peer, &welcome(seq), &mut heard);
+            let events = wire::Events { events: vec![event(seq, prev, b"a")], head: 0 };
+            let mut input = Vec::new();
+            append_frame(&mut input, Kind::Events, &events);
+            dialect.read(&mut peer, &input, &mut out, &mut heard).unwrap();
+            assert_eq!(heard.gaps, gaps);
+        }
+        assert_eq!(heard.delivered.len(), 3);
     }
 
     #[test]
