@@ -47,9 +47,14 @@ pub struct Trial {
 pub struct Capacity {
     pub machine: Machine,
     pub limit_ms: f64,
+    /// What a closed loop reached: no rate above it was tried.
+    pub closed_loop_per_s: f64,
     pub highest: Option<f64>,
-    /// A rate failed because of this tool: the server may well take more.
+    /// A rate failed because of this tool, or it was what the closed loop came to its end with: the
+    /// server may well take more.
     pub generator_limited: bool,
+    /// Ended by Ctrl-C, so what is uncertain was not halved as often as asked for.
+    pub interrupted: bool,
     pub trials: Vec<Trial>,
 }
 
@@ -77,12 +82,18 @@ pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
         Ok(workflow::run_recorded(target, &job, &mut history)?.outcome)
     };
     let most = run(Drive::Window(WINDOW), search.seconds.min(Duration::from_secs(3)))?;
+    ensure!(!interrupt::requested(), "interrupted before a rate was tried");
     eprintln!("a closed loop reaches {:.0} messages/s", most.messages_per_s);
     let (mut holds, mut fails) = (0.0, most.messages_per_s);
     let mut trials: Vec<Trial> = Vec::new();
     while trials.len() < search.trials && !interrupt::requested() {
         let rate = f64::midpoint(holds, fails);
-        let outcome = run(Drive::Rate(rate), search.seconds)?;
+        let outcome = run(Drive::Rate(rate), search.seconds);
+        // What was cut short says nothing of its rate, and takes nothing from the others.
+        if interrupt::requested() {
+            break;
+        }
+        let outcome = outcome?;
         let because = search.verdict(rate, &outcome);
         eprintln!(
             "{rate:.0} messages/s: {}",
@@ -100,7 +111,10 @@ pub fn search(target: &Target, search: &Search) -> Result<Capacity> {
         machine: Machine::this()?,
         limit_ms: 1e3 * search.limit.as_secs_f64(),
         highest: (holds > 0.0).then_some(holds),
-        generator_limited: trials.iter().any(|trial| trial.outcome.saturated.is_some()),
+        closed_loop_per_s: most.messages_per_s,
+        generator_limited: most.saturated.is_some()
+            || trials.iter().any(|trial| trial.outcome.saturated.is_some()),
+        interrupted: interrupt::requested(),
         trials,
     })
 }
@@ -112,7 +126,7 @@ impl Search {
             return Some("not every message arrived once, whole and in order".into());
         }
         if let Some(saturated) = outcome.saturated {
-            return Some(format!("generator saturated: trial invalid ({saturated:?})"));
+            return Some(format!("generator saturated: trial invalid ({saturated})"));
         }
         let limit_us = 1e6 * self.limit.as_secs_f64();
         if outcome.delivery.p999_us > limit_us {
@@ -136,6 +150,16 @@ impl Report for Capacity {
             .collect();
         let highest = self.highest.map_or("none".into(), |rate| format!("{rate:.0} messages/s"));
         lines.push(("highest rate", format!("{highest} with p99.9 within {} ms", self.limit_ms)));
+        if !self.trials.is_empty() && self.trials.iter().all(|trial| trial.holds) {
+            let most = self.closed_loop_per_s;
+            lines.push((
+                "take care",
+                format!("no rate failed; none above the {most:.0}/s of a closed loop was tried"),
+            ));
+        }
+        if self.interrupted {
+            lines.push(("interrupted", "this is what there is".into()));
+        }
         if self.generator_limited {
             lines.push((
                 "generator saturated",

@@ -76,6 +76,9 @@ pub struct Crowd<D: Dialect> {
     ticked_next: usize,
     /// Connections opened a second at most.
     pub rate: Option<f64>,
+    /// Whether the time until a connection is ready counts from when that rate meant it to be
+    /// opened, whatever held it up.
+    pub from_when_due: bool,
     /// How long what is due by that rate may be gathered and opened together.
     pub gather: Duration,
     /// When those on their way to be ready began to connect.
@@ -119,6 +122,7 @@ impl<D: Dialect> Crowd<D> {
             next_tick_ns: 0,
             ticked_next: 0,
             rate: None,
+            from_when_due: false,
             gather: PACE,
             begun_ns: HashMap::new(),
             said: Vec::new(),
@@ -250,6 +254,7 @@ impl<D: Dialect> Crowd<D> {
         }
         self.ready = 0;
         self.dirty.clear();
+        self.begun_ns.clear();
         Ok(())
     }
 
@@ -262,7 +267,8 @@ impl<D: Dialect> Crowd<D> {
     }
 
     fn connect(&mut self, index: usize) -> Result<Member<D::Peer>> {
-        self.begun_ns.insert(index, self.clock.now_ns());
+        let begun_ns = self.begun_ns_of(index);
+        self.begun_ns.insert(index, begun_ns);
         let source = self.sources.of(self.server, index)?;
         let mut link = Link::connect(self.server, source)
             .with_context(|| format!("cannot open connection {index} to {}", self.server))?;
@@ -270,6 +276,19 @@ impl<D: Dialect> Crowd<D> {
         let peer = self.dialect.open(pair, side, false, link.out());
         self.poller.add(link.stream(), index, Watch::Read)?;
         Ok(Member { link, peer })
+    }
+
+    /// From when on connection `index`, which is opened now, is waited for.
+    fn begun_ns_of(&self, index: usize) -> u64 {
+        let now_ns = self.clock.now_ns();
+        let Growth { first, begun_ns, .. } = self.growth;
+        match self.rate.filter(|_| self.from_when_due) {
+            Some(rate) => {
+                let due_ns = (index.saturating_sub(first) as f64 * 1e9 / rate) as u64;
+                now_ns.min(begun_ns + due_ns)
+            }
+            None => now_ns,
+        }
     }
 
     fn receive(&mut self, index: usize, heard: &mut impl FnMut(usize, Heard)) -> Result<()> {
@@ -395,12 +414,7 @@ mod tests {
     /// What a crowd of `count` keeps, in bytes.
     fn kept(server: SocketAddr, count: usize) -> isize {
         let before = live_bytes();
-        let mut roster = Roster::with_room(count);
-        for user in 0..count as u32 {
-            roster.push((user, 1), &[9; 41], Place::START, (Epoch(0), EpochTag(0)));
-        }
-        let dialect = Starling::new(roster, 0, Class::Durable, (20, 900));
-        let mut crowd = Crowd::new(dialect, server, Sources::default()).unwrap();
+        let mut crowd = crowd_of(server, count);
         crowd.grow_to(count, &mut |_, _| {}).unwrap();
         // Hearts have not beaten yet, but the ticks have passed.
         let until_ns = crowd.clock.now_ns() + 2 * TICK_NS;
@@ -412,8 +426,8 @@ mod tests {
         kept
     }
 
-    #[test]
-    fn a_held_connection_takes_no_more_than_128_bytes() {
+    /// Runs `with` while a host at that address welcomes whoever comes.
+    fn hosted(with: impl FnOnce(SocketAddr)) {
         machine::raise_file_limit().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
@@ -422,10 +436,45 @@ mod tests {
             let done = done.clone();
             move || host(&listener, &done)
         });
-        let (few, many) = (kept(server, 500), kept(server, 4_500));
+        with(server);
         done.store(true, Ordering::Relaxed);
-        let each = (many - few) / 4_000;
-        assert!(few > 500 * 64 && each <= 128, "{each} bytes a connection");
         hosting.join().unwrap().unwrap();
+    }
+
+    fn crowd_of(server: SocketAddr, count: usize) -> Crowd<Starling> {
+        let mut roster = Roster::with_room(count);
+        for user in 0..count as u32 {
+            roster.push((user, 1), &[9; 41], Place::START, (Epoch(0), EpochTag(0)));
+        }
+        let dialect = Starling::new(roster, 0, Class::Durable, (20, 900));
+        Crowd::new(dialect, server, Sources::default()).unwrap()
+    }
+
+    #[test]
+    fn who_is_opened_late_has_waited_since_it_was_due() {
+        hosted(|server| {
+            let mut crowd = crowd_of(server, 40);
+            (crowd.rate, crowd.from_when_due) = (Some(1_000.0), true);
+            crowd.aim_at(40);
+            // This tool does something else while all of them become due.
+            let held = Duration::from_millis(200);
+            thread::sleep(held);
+            while crowd.is_growing() {
+                crowd.grow(&mut |_, _| {}).unwrap();
+            }
+            // The last was due 39 ms after the first, and both were opened after the pause.
+            let fastest = crowd.opening.histogram().min();
+            assert!(fastest >= ns(held - Duration::from_millis(40)), "{fastest} ns");
+            crowd.reset().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_held_connection_takes_no_more_than_128_bytes() {
+        hosted(|server| {
+            let (few, many) = (kept(server, 500), kept(server, 4_500));
+            let each = (many - few) / 4_000;
+            assert!(few > 500 * 64 && each <= 128, "{each} bytes a connection");
+        });
     }
 }

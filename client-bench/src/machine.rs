@@ -2,19 +2,26 @@
 
 use anyhow::{Context, Result};
 use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 /// Processor time used so far.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Cpu {
     /// By the whole machine, whoever used it.
     pub machine_s: f64,
-    /// By this process.
+    /// By this process; of several that share a load, by all of them.
     pub own_s: f64,
+    /// By the busiest of them.
+    pub busiest_s: f64,
     /// By the server, if its process is known.
     pub server_s: Option<f64>,
 }
@@ -25,9 +32,11 @@ impl Cpu {
     /// # Errors
     /// There is no such process.
     pub fn now(server_pid: Option<u32>) -> Result<Cpu> {
+        let own_s = process_cpu_s(std::process::id())?;
         Ok(Cpu {
             machine_s: machine_cpu_s()?,
-            own_s: process_cpu_s(std::process::id())?,
+            own_s,
+            busiest_s: own_s,
             server_s: server_pid.map(process_cpu_s).transpose()?,
         })
     }
@@ -35,6 +44,7 @@ impl Cpu {
     /// Of two parts of one load; machine and server are measured by one of them.
     pub fn merge(&mut self, other: Cpu) {
         self.own_s += other.own_s;
+        self.busiest_s = self.busiest_s.max(other.busiest_s);
         self.machine_s = self.machine_s.max(other.machine_s);
         self.server_s = self.server_s.or(other.server_s);
     }
@@ -44,6 +54,7 @@ impl Cpu {
         Cpu {
             machine_s: self.machine_s + other.machine_s,
             own_s: self.own_s + other.own_s,
+            busiest_s: self.busiest_s + other.busiest_s,
             server_s: self.server_s.zip(other.server_s).map(|(one, next)| one + next),
         }
     }
@@ -52,6 +63,7 @@ impl Cpu {
         Cpu {
             machine_s: self.machine_s - earlier.machine_s,
             own_s: self.own_s - earlier.own_s,
+            busiest_s: self.busiest_s - earlier.busiest_s,
             server_s: self.server_s.zip(earlier.server_s).map(|(now, then)| now - then),
         }
     }
@@ -93,16 +105,70 @@ impl Memory {
 /// Processor time of a process, of all its threads that run, to the nanosecond: what a kernel
 /// counts in ticks is too coarse for a server that does next to nothing.
 pub fn running_cpu_s(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/task");
-    let threads = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
-    let mut sum_ns = 0;
-    for thread in threads {
-        // A thread may end while it is looked at.
-        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-        let ns = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-        sum_ns += ns.unwrap_or_default();
+    Ok(Threads::now(pid)?.ns.values().sum::<u64>() as f64 / 1e9)
+}
+
+/// Processor time of the threads of a process, of each apart: a server with a thread for each
+/// processor is at its end when one of them is, and its sum does not show that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// By the number of the thread.
+    ns: BTreeMap<i32, u64>,
+    /// Processors that one of them at least may run on.
+    processors: usize,
+}
+
+impl Threads {
+    /// # Errors
+    /// There is no such process.
+    pub fn now(pid: u32) -> Result<Threads> {
+        let path = format!("/proc/{pid}/task");
+        let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        let (mut ns, mut allowed) = (BTreeMap::new(), CpuSet::new());
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(thread) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            // A thread may end while it is looked at.
+            let text = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
+            let used = text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+            ns.insert(thread, used.unwrap_or_default());
+            if let Ok(set) = sched_getaffinity(Pid::from_raw(thread)) {
+                let may = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
+                may.for_each(|core| allowed.set(core));
+            }
+        }
+        Ok(Threads { ns, processors: allowed.count() as usize })
     }
-    Ok(sum_ns as f64 / 1e9)
+
+    /// How busy the process was since `earlier`, `seconds` ago: 1 when it could do no more, as one
+    /// thread had a processor all the time, or all of them all those they may run on.
+    pub fn busy_since(&self, earlier: &Threads, seconds: f64) -> f64 {
+        let used = self.ns.iter().map(|(thread, now)| {
+            now.saturating_sub(earlier.ns.get(thread).copied().unwrap_or_default())
+        });
+        let busiest_s = used.clone().max().unwrap_or_default() as f64 / 1e9;
+        let all_s = used.sum::<u64>() as f64 / 1e9;
+        busiest_s.max(all_s / self.processors.max(1) as f64) / seconds
+    }
+}
+
+/// The program that servers of this repository run as.
+const SERVER_PROGRAM: &str = "starling-server";
+
+/// What the program of a server's process says of its version; none of another program, which need
+/// not know the question.
+pub fn version_of(pid: u32) -> Option<String> {
+    let program = PathBuf::from(format!("/proc/{pid}/exe"));
+    // Of one that was replaced meanwhile the name has more behind it.
+    let name = fs::read_link(&program).ok()?.file_name()?.to_str()?.to_owned();
+    if !name.starts_with(SERVER_PROGRAM) {
+        return None;
+    }
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|said| !said.is_empty())
 }
 
 /// Resident memory of a process: quick to ask for, unlike its proportional set size.
@@ -319,6 +385,33 @@ mod tests {
         let used = Cpu::now(Some(pid)).unwrap().since(before);
         assert!(used.own_s >= 0.0 && used.server_s.unwrap() >= 0.0 && used.machine_s >= 0.0);
         assert!(!cores().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_process_is_at_its_end_when_a_thread_is_or_when_its_processors_are() {
+        let threads = |ns: &[(i32, u64)], processors| Threads {
+            ns: ns.iter().copied().collect(),
+            processors,
+        };
+        let before = threads(&[(1, 5_000_000_000), (2, 0)], 4);
+        let busy = |after: Threads| after.busy_since(&before, 2.0);
+        // One of two threads never waited; that the sum is a quarter of the machine says nothing.
+        assert_eq!(busy(threads(&[(1, 7_000_000_000), (2, 100_000_000)], 4)), 1.0);
+        // Many that are half busy each on one processor.
+        assert_eq!(busy(threads(&[(1, 6_000_000_000), (3, 1_000_000_000)], 1)), 1.0);
+        // The same with room.
+        assert_eq!(busy(threads(&[(1, 6_000_000_000), (3, 1_000_000_000)], 4)), 0.5);
+        let own = Threads::now(std::process::id()).unwrap();
+        assert!(!own.ns.is_empty() && (1..=CpuSet::MAX_CPU).contains(&own.processors));
+    }
+
+    #[test]
+    fn processes_that_share_a_load_are_not_one_that_is_twice_as_busy() {
+        let used = |own_s| Cpu { machine_s: 2.0, own_s, busiest_s: own_s, server_s: None };
+        let mut all = used(0.5);
+        all.merge(used(0.75));
+        assert_eq!((all.own_s, all.busiest_s), (1.25, 0.75));
+        assert_eq!(all.plus(used(0.25)).since(used(0.5)).busiest_s, 0.5);
     }
 
     #[test]

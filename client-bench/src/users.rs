@@ -1,7 +1,7 @@
 //! The users a load logs in as. A file keeps them between runs, with all that a device must
 //! remember: without its cursor a device would be sent its whole past at every run.
 
-use crate::{hex, operator::Operator, roster::Roster};
+use crate::{hex, interrupt, operator::Operator, roster::Roster};
 use anyhow::{Context, Result, bail};
 use starling_codec::{Epoch, EpochTag, Place, limits};
 use std::{
@@ -11,9 +11,12 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 const HEADER: &str = "starling-bench users 1";
+/// Between two lines about users that are being made.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// All users of a load, and where they are kept.
 #[derive(Debug)]
@@ -22,8 +25,8 @@ pub struct Users {
     /// Begins the names of these users, so that files do not get in each other's way.
     prefix: String,
     pub list: Roster,
-    /// Held as long as these users are used.
-    _lock: Option<fs::File>,
+    /// Held as long as these users, of the cache, are used.
+    lock: Option<fs::File>,
 }
 
 impl Users {
@@ -36,7 +39,7 @@ impl Users {
             path: path.map(Path::to_owned),
             prefix: format!("bench-{:08x}", rand::random::<u32>()),
             list: Roster::default(),
-            _lock: None,
+            lock: None,
         };
         let Some(path) = path.filter(|path| path.exists()) else { return Ok(fresh()) };
         let text =
@@ -58,19 +61,29 @@ impl Users {
             let _ = fs::remove_file(&cached);
             Users::open(Some(&cached))
         })?;
-        Ok(Users { _lock: Some(lock), ..users })
+        Ok(Users { lock: Some(lock), ..users })
     }
 
-    /// Makes the users that are missing to have `count`.
+    /// Makes the users that are missing to have `count`, and tells of it if that takes long.
     ///
     /// # Errors
-    /// The operator's connection fails, or the server refuses.
+    /// The operator's connection fails, the server refuses, or Ctrl-C ends it; what was made by
+    /// then is kept.
     pub fn ensure(&mut self, count: usize, operator: &mut Operator) -> Result<()> {
         if self.list.len() >= count {
             return Ok(());
         }
+        let mut told = Instant::now();
         while self.list.len() < count {
             let start = self.list.len();
+            if interrupt::requested() {
+                self.save()?;
+                bail!("interrupted when {start} of {count} users were made");
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                eprintln!("users: {start} of {count}");
+            }
             let end = count.min(start + limits::MAX_CREATE_USERS);
             let names = (start..end).map(|index| format!("{}-{index}", self.prefix)).collect();
             let made = operator.create_users(names)?;
@@ -85,9 +98,28 @@ impl Users {
         self.save()
     }
 
+    /// Says of an error what these users have to do with it. Tokens do not live for ever, nor does
+    /// each server know each of them: those of the cache are then forgotten, to be made anew.
+    pub fn or_forget<T>(&self, result: Result<T>) -> Result<T> {
+        let Err(error) = result else { return result };
+        let (true, Some(path)) = (format!("{error:#}").contains("TOKEN_"), &self.path) else {
+            return Err(error);
+        };
+        if self.lock.is_none() {
+            let path = path.display();
+            return Err(
+                error.context(format!("the tokens in {path} are good no longer: delete it"))
+            );
+        }
+        fs::remove_file(path).with_context(|| format!("cannot forget {}", path.display()))?;
+        Err(error.context(
+            "the tokens of an earlier run are good no longer; now forgotten, run it again",
+        ))
+    }
+
     /// Some users, to be kept in a file of their own.
     pub fn part(path: &Path, list: Roster) -> Users {
-        Users { path: Some(path.to_owned()), prefix: String::new(), list, _lock: None }
+        Users { path: Some(path.to_owned()), prefix: String::new(), list, lock: None }
     }
 
     /// Writes the file, if there is one: wholly or not at all.
@@ -184,6 +216,27 @@ mod tests {
         let again = Users::open(Some(&path)).unwrap();
         assert_eq!((again.render(), again.list.len()), (users.render(), 3));
         assert_eq!(again.list.users[2].cursor(), Place::new(3_000, Epoch(2)));
+    }
+
+    #[test]
+    fn tokens_that_are_good_no_longer_are_named_and_those_of_the_cache_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let mut users = Users::open(Some(&path)).unwrap();
+        users.save().unwrap();
+        let refused = || -> Result<()> { bail!("the server refused: TOKEN_EXPIRED") };
+        let said =
+            |users: &Users, result| format!("{:#}", users.or_forget::<()>(result).unwrap_err());
+        // A file that somebody named stays.
+        let error = said(&users, refused());
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("EXPIRED"), "{error}");
+        assert!(path.exists());
+        users.lock = Some(fs::File::create(directory.path().join("lock")).unwrap());
+        // What has to do with no token forgets none.
+        assert_eq!(said(&users, Err(anyhow::anyhow!("no port is left"))), "no port is left");
+        assert!(path.exists());
+        assert!(said(&users, refused()).contains("run it again"));
+        assert!(!path.exists());
     }
 
     #[test]

@@ -23,6 +23,8 @@ fn two_processes_coordinated_over_tcp_measure_what_one_would() {
         "900",
         "--seconds",
         "1",
+        "--warmup",
+        "0",
         "--json",
     ]);
     let outcome: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));

@@ -1,17 +1,22 @@
 //! Crowds that mostly wait: their users, how they log in, what holding them costs.
 
-use super::{Target, load::Recording, seconds};
+use super::{Origin, Target, load::Recording, seconds};
 use crate::{
     hold::{self, HoldPlan, Manner, Pace},
+    interrupt,
     operator::Operator,
     report::Report,
-    storm,
+    sources::Sources,
+    storm::{self, StormPlan},
     users::Users,
 };
 use anyhow::Result;
 use clap::Args;
 use starling_codec::limits;
 use std::{net::SocketAddr, path::PathBuf};
+
+/// Between two lines about a crowd that is held, if nobody says.
+const PROGRESS_EVERY_S: f64 = 5.0;
 
 #[derive(Debug, Args)]
 pub(super) struct Hold {
@@ -41,6 +46,8 @@ pub(super) struct Hold {
     #[arg(long, value_name = "S", default_value_t = 0.0)]
     rest: f64,
     #[command(flatten)]
+    origin: Origin,
+    #[command(flatten)]
     behaviour: Behaviour,
     #[command(flatten)]
     recording: Recording,
@@ -60,7 +67,7 @@ pub(super) struct Behaviour {
     /// as it answers.
     #[arg(long, value_name = "N|search")]
     login_rate: Option<Pace>,
-    /// Tell on standard error how far it is, every so many seconds.
+    /// Tell on standard error how far it is, every so many seconds: 5 without --json.
     #[arg(long, value_name = "S")]
     progress: Option<f64>,
 }
@@ -83,6 +90,8 @@ pub(super) struct HoldPart {
     users: PathBuf,
     #[arg(long)]
     before: usize,
+    #[command(flatten)]
+    origin: Origin,
     #[command(flatten)]
     behaviour: Behaviour,
     #[command(flatten)]
@@ -110,9 +119,15 @@ pub(super) struct Storm {
     /// Connections of a wave.
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     connections: usize,
+    /// Log-ins a second, whatever the server does: how long one takes counts from when it was
+    /// meant to begin. Without, as many as the server takes.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
     /// New waves begin until so long was spent on them.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
+    #[command(flatten)]
+    origin: Origin,
     #[arg(long)]
     json: bool,
 }
@@ -120,6 +135,10 @@ pub(super) struct Storm {
 impl Hold {
     pub(super) fn run(mut self) -> Result<bool> {
         self.report_at.sort_unstable();
+        interrupt::listen()?;
+        self.target.examine(self.connections, &self.origin)?;
+        self.behaviour.progress =
+            self.behaviour.progress.or((!self.json).then_some(PROGRESS_EVERY_S));
         let plan = HoldPlan {
             connections: self.connections,
             report_at: self.report_at,
@@ -130,6 +149,7 @@ impl Hold {
             rest: seconds(self.rest),
             manner: self.behaviour.manner(),
             history: self.recording.history,
+            sources: self.origin.sources,
         };
         let (hold, _held) = hold::run(&self.target, &plan)?;
         hold.print(self.json)
@@ -139,13 +159,15 @@ impl Hold {
 impl HoldPart {
     pub(super) fn run(self) -> Result<bool> {
         let (manner, history) = (self.behaviour.manner(), self.recording.history);
-        hold::serve_part(self.server, &self.users, self.before, &manner, history.as_deref())?;
+        let sources = Sources::new(self.origin.sources, self.before);
+        hold::serve_part(self.server, &self.users, sources, &manner, history.as_deref())?;
         Ok(true)
     }
 }
 
 impl Prepare {
     pub(super) fn run(self) -> Result<bool> {
+        interrupt::listen()?;
         let mut operator = Operator::connect(self.server, &self.operator_key)?;
         Users::open(Some(&self.users))?.ensure(self.count, &mut operator)?;
         Ok(true)
@@ -154,6 +176,26 @@ impl Prepare {
 
 impl Storm {
     pub(super) fn run(self) -> Result<bool> {
-        storm::run_logins(&self.target, self.connections, seconds(self.seconds))?.print(self.json)
+        interrupt::listen()?;
+        self.target.examine(self.connections, &self.origin)?;
+        let plan = StormPlan {
+            server: self.target.server,
+            server_pid: self.target.server_pid,
+            sources: Sources::new(self.origin.sources, 0),
+            connections: self.connections,
+            rate: self.rate,
+            measured: seconds(self.seconds),
+        };
+        let told = |wave: usize, per_s: f64| {
+            if !self.json {
+                eprintln!("wave {wave}: {per_s:.0} a second");
+            }
+        };
+        storm::run_logins(&self.target, &plan, told)?.print(self.json)
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "a number above 0".into())
 }

@@ -1,6 +1,6 @@
 //! Loads of pairs, and what becomes of their results.
 
-use super::{Target, seconds};
+use super::{Origin, Target, seconds};
 use crate::{
     capacity::{self, Search},
     dialect::Class,
@@ -13,10 +13,7 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Args;
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 /// How many pairs, and how they are driven.
 #[derive(Debug, Args)]
@@ -37,7 +34,7 @@ pub struct Shape {
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
     /// The same load for so long before the measured time.
-    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
     pub warmup: f64,
 }
 
@@ -90,10 +87,8 @@ pub(super) struct Output {
     /// All of them are kept; figures to be compared take 5.
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: usize,
-    /// Addresses of this machine that connections come from, 10,000 from each; a loopback server
-    /// is reached from 127.0.0.2 and on.
-    #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
-    sources: Vec<IpAddr>,
+    #[command(flatten)]
+    origin: Origin,
     /// Processes of this machine that share the load; without, as many as the limit of open files
     /// makes necessary.
     #[arg(long, value_name = "N")]
@@ -118,8 +113,8 @@ pub(super) struct Output {
 
 impl Output {
     fn run(self, target: &Target, scenario: Scenario) -> Result<bool> {
-        let Output { rounds, sources, processes, machines, listen, output, recording, json } = self;
-        let history = recording.history;
+        let Output { rounds, origin, processes, machines, listen, output, recording, json } = self;
+        let (history, sources) = (recording.history, origin.sources);
         let crew = Crew { processes: processes.unwrap_or(0), machines, listen, sources };
         let job = Job { scenario, rounds, crew, quiet: json, history };
         let report = workflow::run(target, &job)?;
@@ -206,6 +201,7 @@ impl Capacity {
             trials: self.trials,
             history: self.recording.history,
         };
+        self.target.examine(2 * self.pairs, &Origin::default())?;
         capacity::search(&self.target, &search)?.print(self.json)
     }
 }

@@ -7,7 +7,12 @@ mod yardstick;
 
 pub use yardstick::Variant;
 
-use crate::{compare, fleet, scenario};
+use crate::{
+    compare,
+    fleet::{self, Crew},
+    scenario,
+    workflow::doctor,
+};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use crowd::{Hold, HoldPart, Prepare, Storm};
@@ -38,9 +43,8 @@ enum Command {
         /// The coordinator's --listen.
         #[arg(value_name = "ADDRESS")]
         coordinator: SocketAddr,
-        /// Addresses of this machine that connections come from, 10,000 from each.
-        #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
-        sources: Vec<IpAddr>,
+        #[command(flatten)]
+        origin: Origin,
     },
     /// Pairs of users, one of whom writes to the other.
     Pair(Pair),
@@ -64,7 +68,7 @@ enum Command {
     HoldPart(HoldPart),
     /// Makes users, so that a later run finds them; those that the file has already stay.
     Prepare(Prepare),
-    /// Waves of connections that log in as fast as they can.
+    /// Waves of connections that log in: by rate, or as fast as the server takes them.
     Storm(Storm),
     /// Pages of old messages, asked for at random places of long conversations.
     History(History),
@@ -105,6 +109,28 @@ pub struct Target {
     pub server_pid: Option<u32>,
 }
 
+/// Where connections come from.
+#[derive(Clone, Debug, Default, Args)]
+struct Origin {
+    /// Addresses of this machine that connections come from, 10,000 from each; a loopback server
+    /// is reached from 127.0.0.2 and on.
+    #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',')]
+    sources: Vec<IpAddr>,
+}
+
+impl Target {
+    /// Says what may spoil a run of so many connections.
+    ///
+    /// # Errors
+    /// Something makes it impossible.
+    fn examine(&self, connections: usize, origin: &Origin) -> Result<()> {
+        let crew = Crew::here(1, origin.sources.clone());
+        let warnings = doctor::examine(connections, self, &crew)?;
+        warnings.iter().for_each(|warning| eprintln!("doctor: {warning}"));
+        Ok(())
+    }
+}
+
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
@@ -114,8 +140,8 @@ impl Arguments {
     pub fn run(self) -> Result<bool> {
         match self.command {
             Command::Run(file) => file.run(),
-            Command::Join { coordinator, sources } => {
-                fleet::join(coordinator, &sources).map(|()| true)
+            Command::Join { coordinator, origin } => {
+                fleet::join(coordinator, &origin.sources).map(|()| true)
             }
             Command::Pair(pair) => pair.run(),
             Command::Sync(short) => short.run(scenario::Sync::scenario),

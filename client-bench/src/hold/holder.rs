@@ -10,6 +10,7 @@ use crate::{
     crowd::{Crowd, Heard},
     dialect::{Class, Starling, StarlingPeer},
     history::HistoryFile,
+    interrupt,
     latency::Latencies,
     progress::Progress,
     roster::Roster,
@@ -67,12 +68,11 @@ struct Ledger {
 }
 
 impl Holder {
-    /// `users` are the writer and then the devices; `before` is how many connections other
-    /// processes of this machine may have.
+    /// `users` are the writer and then the devices.
     pub fn new(
         server: SocketAddr,
         users: Roster,
-        before: usize,
+        sources: Sources,
         manner: &Manner,
         history: Option<&Path>,
     ) -> Result<Holder> {
@@ -87,7 +87,7 @@ impl Holder {
         };
         let mut dialect = Starling::new(users, 1, Class::Durable, manner.heartbeat_s);
         dialect.history = history.map(HistoryFile::create).transpose()?;
-        let mut crowd = Crowd::new(dialect, server, Sources::new(Vec::new(), before))?;
+        let mut crowd = Crowd::new(dialect, server, sources)?;
         let search = matches!(manner.pace, Pace::Search).then(Search::default);
         if search.is_some() {
             crowd.gather = GATHER;
@@ -109,13 +109,14 @@ impl Holder {
     }
 
     /// Holds `count` devices, each with its message, which is written while the next ones log in:
-    /// who waits for the last of a million has long been held then.
+    /// who waits for the last of a million has long been held then. Ctrl-C leaves it at those that
+    /// are there.
     ///
     /// # Errors
     /// The server refuses or closes a connection, or a message does not come.
     pub fn grow_to(&mut self, count: usize) -> Result<()> {
         self.progress.begin("logging in, and a message to each");
-        while self.ledger.devices < count {
+        while self.ledger.devices < count && !interrupt::requested() {
             let grown = self.log_in(count);
             self.progress.blame(grown)?;
         }
@@ -160,6 +161,9 @@ impl Holder {
         let left: Vec<usize> = (1..=devices).filter(|index| waiting(self, index)).collect();
         let mut beaten = devices - left.len();
         for some in left.chunks(BEATING_AT_ONCE) {
+            if interrupt::requested() {
+                break;
+            }
             for &index in some {
                 self.crowd.say(index, Starling::beat);
             }
@@ -188,22 +192,26 @@ impl Holder {
         self.ledger.arrived.resize(before, false);
         self.crowd.aim_at(devices + 1);
         while self.crowd.is_growing() {
+            if interrupt::requested() {
+                return Ok(());
+            }
             self.write(before as u64);
             self.crowd.grow(&mut |index, heard| self.ledger.note(index, heard))?;
         }
         self.ledger.devices = devices;
         let opening = std::mem::take(&mut self.crowd.opening);
         self.login.merge(&opening);
+        let reached_per_s = (devices - before) as f64 / begun.elapsed().as_secs_f64();
         if let Some(search) = &mut self.search {
-            let reached_per_s = (devices - before) as f64 / begun.elapsed().as_secs_f64();
             search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99)));
             self.crowd.rate = Some(search.per_s());
         }
-        let rate = self.crowd.rate.unwrap_or(f64::INFINITY);
+        let left_s = (count - devices) as f64 / reached_per_s;
         let messages = self.ledger.tally.messages;
         self.progress.tell(|| {
             format!(
-                "{devices} of {count}, at {rate:.0} a second just now; {messages} messages came"
+                "{devices} of {count}, {reached_per_s:.0} a second just now, so {left_s:.0} s left; \
+                 {messages} messages came"
             )
         });
         Ok(())
@@ -215,7 +223,7 @@ impl Holder {
         self.ledger.arrived.resize(count, false);
         let mut moved_ns = self.crowd.clock.now_ns();
         let mut before = 0;
-        while self.ledger.progress() < 2 * count as u64 {
+        while self.ledger.progress() < 2 * count as u64 && !interrupt::requested() {
             self.write(count as u64);
             self.turn(STEP)?;
             let now = self.crowd.clock.now_ns();
@@ -245,7 +253,7 @@ impl Holder {
             self.progress.blame(kept)?;
             let (devices, beats) = (self.ledger.devices, self.crowd.dialect.beats);
             self.progress.tell(|| format!("{devices} held, {beats} heartbeats so far"));
-            if left.is_zero() {
+            if left.is_zero() || interrupt::requested() {
                 return Ok(());
             }
         }

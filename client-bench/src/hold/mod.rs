@@ -9,6 +9,7 @@ pub use parts::{Parts, serve_part};
 
 use crate::{
     arguments::Target,
+    interrupt,
     latency::{Latencies, Percentiles},
     machine::{self, Machine, Memory},
     operator::{Counters, Operator},
@@ -18,12 +19,15 @@ use crate::{
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::{
+    net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 /// Files a process needs besides its connections.
 const RESERVE: usize = 200;
+/// The server's counter of devices that are logged in.
+const SESSIONS: &str = "shard sessions";
 
 /// What is to be held.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct HoldPlan {
     pub manner: Manner,
     /// Where what the devices see is recorded.
     pub history: Option<PathBuf>,
+    /// Addresses that connections come from; none: chosen.
+    pub sources: Vec<IpAddr>,
 }
 
 /// How the devices of a process behave.
@@ -119,6 +125,8 @@ pub struct Hold {
     /// Of the server, in microseconds a connection and second, if its rest was measured.
     pub idle_cpu_us_per_connection_s: Option<f64>,
     pub tally: HoldTally,
+    /// Ended by Ctrl-C: this is what there was.
+    pub interrupted: bool,
     /// The server's counters before the first connection and with the last one, and what rose
     /// between.
     pub before: Counters,
@@ -142,8 +150,8 @@ pub struct HoldTally {
     pub cut: u64,
 }
 
-/// Holds as planned, and goes on until what comes beside the report is dropped: to let go of a
-/// million connections takes long, and who waits for the report need not wait for that.
+/// Holds as planned, or until Ctrl-C, and goes on until what comes beside the report is dropped: to
+/// let go of a million connections takes long, and who waits for the report need not wait for that.
 ///
 /// # Errors
 /// The server refuses or closes a connection, or a message does not come.
@@ -153,7 +161,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     let processes = plan.connections.div_ceil(limit);
     // Anew each time: whoever says nothing for as long as a large crowd takes is closed.
     let operator = || Operator::connect(target.server, &target.operator_key);
-    let mut users = Users::open(target.users.as_deref())?;
+    let mut users = Users::open_or_cached(target.users.as_deref(), &target.operator_key)?;
     // Each process has a user of its own that writes to the others.
     users.ensure(plan.connections + processes, &mut operator()?)?;
     let mut parts = Parts::start(target, plan, processes, &mut users)?;
@@ -162,20 +170,28 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
     let mut points = Vec::new();
     for count in smaller.chain([plan.connections]) {
-        parts.grow_to(count)?;
-        parts.keep(plan.quiet)?;
-        points.push(Point::now(&operator()?.counters()?, target.server_pid, count)?);
+        let grown = parts.grow_to(count).and_then(|()| parts.keep(plan.quiet));
+        users.or_forget(grown)?;
+        let now = operator()?.counters()?;
+        if interrupt::requested() {
+            // As many as the server says, but for those that write.
+            let held = now.get(SESSIONS).saturating_sub(before.get(SESSIONS)) as usize;
+            let held = held.saturating_sub(processes);
+            points.push(Point::now(&now, target.server_pid, held)?);
+            break;
+        }
+        points.push(Point::now(&now, target.server_pid, count)?);
     }
     let server_cpu_s = || target.server_pid.map(machine::running_cpu_s).transpose();
     let (cpu_s, begun) = (server_cpu_s()?, Instant::now());
     parts.keep(plan.rest)?;
     let rested_s = begun.elapsed().as_secs_f64();
     let used_s = server_cpu_s()?.zip(cpu_s).map(|(after, before)| after - before);
-    let used_s = used_s.filter(|_| !plan.rest.is_zero());
-    if plan.until_beaten {
+    let used_s = used_s.filter(|_| !plan.rest.is_zero() && !interrupt::requested());
+    if plan.until_beaten && !interrupt::requested() {
         parts.until_beaten()?;
     }
-    if let Some(step) = plan.cut_every {
+    if let Some(step) = plan.cut_every.filter(|_| !interrupt::requested()) {
         parts.cut(step)?;
     }
     let after = operator()?.counters()?;
@@ -184,7 +200,9 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     let last = &points[points.len() - 1];
     let first = if points.len() > 1 { &points[0] } else { &empty };
     let per = |after: u64, before: u64| {
-        (after as f64 - before as f64) / (last.connections - first.connections) as f64
+        // An interrupted crowd may not have grown since.
+        let grown = last.connections.saturating_sub(first.connections).max(1);
+        (after as f64 - before as f64) / grown as f64
     };
     let pss = last.memory.server_pss_bytes.zip(first.memory.server_pss_bytes);
     let hold = Hold {
@@ -207,6 +225,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
         empty,
         points,
         tally,
+        interrupted: interrupt::requested(),
         risen: after.since(&before),
         before,
         after,
@@ -267,6 +286,9 @@ impl Report for Hold {
                 ),
             ));
         }
+        if self.interrupted {
+            lines.push(("interrupted", "this is what there is".into()));
+        }
         // Of few connections less may come out than nothing: what the server frees meanwhile.
         let bytes = |value: Option<f64>| match value {
             None => "unknown".into(),
@@ -309,6 +331,7 @@ impl Report for Hold {
 
     fn valid(&self) -> bool {
         let HoldTally { messages, duplicates, corrupt, gaps, cut, .. } = self.tally;
-        messages == self.connections as u64 + cut && duplicates + corrupt + gaps == 0
+        let whole = self.interrupted || messages == self.connections as u64 + cut;
+        whole && duplicates + corrupt + gaps == 0
     }
 }

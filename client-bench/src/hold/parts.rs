@@ -3,20 +3,23 @@
 
 use super::{HoldPlan, HoldTally, Manner, holder::Holder};
 use crate::{
-    arguments::Target, history, latency::Latencies, machine, process::Helper, users::Users,
+    arguments::Target, history, interrupt, latency::Latencies, machine, process::Helper,
+    progress::Progress, sources::Sources, users::Users,
 };
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
+    fs::File,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     ops::Range,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{ChildStdin, ChildStdout, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, Weak, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The processes of a crowd.
@@ -25,6 +28,9 @@ pub enum Parts {
     Own(Box<Holder>),
     Others {
         parts: Vec<Part>,
+        /// As long as it is there they may be told to stop.
+        _held: Arc<()>,
+        progress: Progress,
         /// Where their users are, until all is over.
         _directory: tempfile::TempDir,
     },
@@ -50,7 +56,10 @@ const GROW: &str = "grow";
 const UNTIL_BEATEN: &str = "until-beaten";
 const CUT: &str = "cut";
 const FINISH: &str = "finish";
+const STOP: &str = "stop";
 const DONE: &str = "done";
+/// Whether Ctrl-C asked for the end is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Parts {
     /// Splits devices and users over `processes`. User `connections + p` writes for process `p`.
@@ -64,7 +73,8 @@ impl Parts {
         if processes == 1 {
             let list = users.list.part(share(0..plan.connections, plan.connections));
             let history = plan.history.as_deref();
-            let holder = Holder::new(target.server, list, 0, &manner, history)?;
+            let sources = Sources::new(plan.sources.clone(), 0);
+            let holder = Holder::new(target.server, list, sources, &manner, history)?;
             return Ok(Parts::Own(Box::new(holder)));
         }
         let directory = tempfile::tempdir()?;
@@ -80,6 +90,7 @@ impl Parts {
                 .arg("--users")
                 .arg(&path)
                 .args(["--before", &(index * (each + 1)).to_string()])
+                .args(plan.sources.iter().map(|source| format!("--sources={source}")))
                 .args(manner.arguments())
                 .args(plan.history.iter().flat_map(|path| {
                     [OsString::from("--history"), history::of_part(path, index).into()]
@@ -90,7 +101,11 @@ impl Parts {
             let (input, output) = (helper.stdin()?, helper.stdout()?);
             Ok(Part { helper, input, output, users: path, devices })
         });
-        Ok(Parts::Others { parts: parts.collect::<Result<_>>()?, _directory: directory })
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        let held = Arc::new(());
+        stop_when_asked(&parts, Arc::downgrade(&held))?;
+        let progress = Progress::new(plan.manner.progress);
+        Ok(Parts::Others { parts, _held: held, progress, _directory: directory })
     }
 
     /// Holds the first `count` devices, each with its message.
@@ -129,8 +144,14 @@ impl Parts {
     pub fn keep(&mut self, duration: Duration) -> Result<()> {
         match self {
             Parts::Own(holder) => holder.keep(duration),
-            Parts::Others { parts, .. } => {
-                thread::sleep(duration);
+            Parts::Others { parts, progress, .. } => {
+                progress.begin("quiet");
+                let until = Instant::now() + duration;
+                while Instant::now() < until && !interrupt::requested() {
+                    let left = until.saturating_duration_since(Instant::now());
+                    thread::sleep(left.min(LOOK_EVERY));
+                    progress.tell(|| format!("{:.0} s left", left.as_secs_f64()));
+                }
                 parts.iter_mut().try_for_each(|part| part.helper.still_runs())
             }
         }
@@ -161,6 +182,26 @@ impl Parts {
             }
         }
     }
+}
+
+/// Tells the parts to leave it at what they have once Ctrl-C asks for the end: whoever waits for
+/// one of them cannot. Ends with `held`.
+fn stop_when_asked(parts: &[Part], held: Weak<()>) -> Result<()> {
+    let inputs = parts.iter().map(|part| part.input.as_fd().try_clone_to_owned().map(File::from));
+    let mut inputs = inputs.collect::<std::io::Result<Vec<File>>>()?;
+    thread::spawn(move || {
+        while held.strong_count() > 0 {
+            if interrupt::requested() {
+                for input in &mut inputs {
+                    // Who is gone has stopped.
+                    let _ = writeln!(input, "{STOP}");
+                }
+                return;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    });
+    Ok(())
 }
 
 /// The writer, then the devices.
@@ -200,17 +241,21 @@ impl Part {
 pub fn serve_part(
     server: SocketAddr,
     path: &Path,
-    before: usize,
+    sources: Sources,
     manner: &Manner,
     history: Option<&Path>,
 ) -> Result<()> {
+    // A terminal's Ctrl-C comes here too.
+    interrupt::listen()?;
     machine::raise_file_limit()?;
     let users = Users::open(Some(path))?.list;
-    let mut holder = Holder::new(server, users, before, manner, history)?;
+    let mut holder = Holder::new(server, users, sources, manner, history)?;
     let (sender, orders) = mpsc::channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
+            if line == STOP {
+                interrupt::request();
+            } else if sender.send(line).is_err() {
                 return;
             }
         }

@@ -66,6 +66,8 @@ pub struct PhaseMeasured {
     pub phase: Phase,
     pub window_ns: Range<u64>,
     pub cpu: Cpu,
+    /// 1: the server could do no more. None: its process is not known.
+    pub server_busy: Option<f64>,
     pub acknowledged: u64,
     pub delivered: u64,
     /// From the time a message was meant to be sent to an answer; to one that says it is on disk.
@@ -101,6 +103,7 @@ impl Measured {
             phase: phase.clone(),
             window_ns,
             cpu: Cpu::default(),
+            server_busy: None,
             acknowledged: 0,
             delivered: 0,
             acknowledgement: Latencies::default(),
@@ -112,10 +115,10 @@ impl Measured {
         });
     }
 
-    pub fn end_phase(&mut self, now_ns: u64, cpu: Cpu) {
+    pub fn end_phase(&mut self, now_ns: u64, cpu: Cpu, server_busy: Option<f64>) {
         if let Some(phase) = self.phases.last_mut() {
             phase.window_ns.end = phase.window_ns.end.min(now_ns);
-            phase.cpu = cpu;
+            (phase.cpu, phase.server_busy) = (cpu, server_busy);
         }
     }
 
@@ -210,9 +213,9 @@ impl Measured {
         for (own, others) in self.phases.iter_mut().zip(&other.phases) {
             own.merge(others);
         }
-        if self.phases.is_empty() {
-            self.phases = other.phases;
-        }
+        // One that was interrupted may not have come as far.
+        let known = self.phases.len();
+        self.phases.extend(other.phases.into_iter().skip(known));
         self.totals.merge(other.totals);
         let seconds = self.series.len().max(other.series.len());
         self.series.resize_with(seconds, Second::default);
@@ -233,6 +236,7 @@ impl PhaseMeasured {
         let lasted = other.window_ns.end - other.window_ns.start;
         self.window_ns.end = self.window_ns.end.max(self.window_ns.start + lasted);
         self.cpu.merge(other.cpu);
+        self.server_busy = self.server_busy.or(other.server_busy);
         self.add(other);
     }
 
@@ -327,6 +331,30 @@ impl Measured {
     }
 }
 
+/// Two seconds of a made-up load of a message a millisecond, in a phase of this name, and one that
+/// was interrupted behind it.
+#[cfg(test)]
+pub fn sample(phase: &str) -> Measured {
+    use crate::schedule::Drive;
+    use std::time::Duration;
+    let mut measured = Measured::default();
+    let phase = Phase::new(phase, Duration::from_secs(2), Drive::Rate(1_000.0));
+    measured.begin_phase(&phase, 0..2 * NS_PER_S);
+    for k in 0..2_000 {
+        let intended_ns = k * 1_000_000;
+        measured.pass(intended_ns);
+        measured.sent();
+        measured.late(intended_ns, intended_ns + 1_000);
+        let flight = Flight { intended_ns, sent_ns: intended_ns + 1_000, ..Flight::default() };
+        measured.acknowledged(flight, k.is_multiple_of(2), intended_ns + 200_000 + 10 * k);
+        measured.delivered(Some(flight), intended_ns + 300_000 + 100 * k);
+    }
+    measured.opened(5_000_000);
+    measured.close_second();
+    measured.end_phase(2 * NS_PER_S, Cpu { server_s: Some(0.5), ..Cpu::default() }, Some(0.25));
+    measured
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,6 +373,22 @@ mod tests {
             flight.intended_ns + 1_000 * (k % 97 + 1),
         );
         measured.delivered(Some(flight), flight.intended_ns + 1_500 * (k % 89 + 1));
+    }
+
+    #[test]
+    fn what_one_part_did_after_another_was_interrupted_is_kept() {
+        let mut parts = [begun(), begun()];
+        let second = Phase::new("second", Duration::from_secs(1), Drive::Rate(1_000.0));
+        parts[1].begin_phase(&second, 3 * NS_PER_S..4 * NS_PER_S);
+        note(&mut parts[0], 7);
+        note(&mut parts[1], 3_500);
+        let [one, two] = parts;
+        for (mut whole, other) in [(one.clone(), two.clone()), (two, one)] {
+            whole.merge(other);
+            let counts: Vec<u64> =
+                whole.phases.iter().map(|phase| phase.delivery.count()).collect();
+            assert_eq!(counts, [1, 1]);
+        }
     }
 
     fn begun() -> Measured {

@@ -12,8 +12,10 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub use measured::sample;
 pub use measured::{Measured, Progress, Second};
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Saturation};
 pub use plan::{Phase, Plan, Receivers};
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     dialect::{Dialect, Side},
     interrupt,
     link::{Link, Received, Scratch},
-    machine::Cpu,
+    machine::{Cpu, Threads},
     poller::Poller,
     schedule::{Drive, Schedule},
 };
@@ -197,6 +199,7 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
         self.end_ns = start_ns + ns(phase.lasts);
         self.measured.begin_phase(&phase, start_ns..self.end_ns);
         let begun = Cpu::now(self.plan.server_pid)?;
+        let threads = self.plan.server_pid.map(Threads::now).transpose()?;
         self.receivers(&phase)?;
         self.comings.churn(start_ns, phase.churn_per_s);
         self.given = 0;
@@ -217,10 +220,15 @@ impl<D: Dialect, W: Watcher> Load<'_, D, W> {
             }
         }
         let cpu = Cpu::now(self.plan.server_pid).map_or(Cpu::default(), |now| now.since(begun));
+        let seconds = (self.clock.now_ns() - start_ns) as f64 / 1e9;
+        let server_busy =
+            self.plan.server_pid.zip(threads).and_then(|(pid, before)| {
+                Some(Threads::now(pid).ok()?.busy_since(&before, seconds))
+            });
         // A schedule is sent to its last message; a closed loop just stops.
         self.give_due(self.end_ns)?;
         self.come_and_go(self.end_ns)?;
-        self.measured.end_phase(self.end_ns, cpu);
+        self.measured.end_phase(self.end_ns, cpu, server_busy);
         self.schedule = None;
         self.comings.churn(0, 0.0);
         self.pairs.iter_mut().for_each(|pair| pair.unasked = false);

@@ -72,7 +72,10 @@ impl Outcome {
             ("cores: this tool", cores(Some(self.generator_cores))),
         ]);
         if let Some(saturated) = self.saturated {
-            lines.push(("INVALID", format!("generator saturated: result invalid ({saturated:?})")));
+            lines.push(("INVALID", format!("generator saturated: result invalid ({saturated})")));
+        } else if self.has_a_tail_of_its_own() {
+            let lag = time(self.lag.p999_us);
+            lines.push(("take care", format!("p99.9 is this tool's too: it was {lag} late there")));
         }
         lines
     }
@@ -217,6 +220,30 @@ pub fn line(latency: &Percentiles) -> String {
     format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")
 }
 
+/// Day and time of a second since 1970, in UTC.
+fn date(unix_s: u64) -> String {
+    let (mut day, second) = (unix_s / 86_400, unix_s % 86_400);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(400) || (year.is_multiple_of(4) && !year.is_multiple_of(100))
+    };
+    let mut year = 1970;
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{year}-{month:02}-{:02} {hour:02}:{minute:02}:{:02} UTC", day + 1, second % 60)
+}
+
 fn time(us: f64) -> String {
     match us {
         1e6.. => format!("{:.2} s", us / 1e6),
@@ -237,3 +264,6 @@ pub fn two_cores() -> Result<(Option<usize>, Option<usize>)> {
 pub fn on_core(core: Option<usize>) -> Result<()> {
     core.map_or(Ok(()), machine::pin)
 }
+
+#[cfg(test)]
+mod tests;

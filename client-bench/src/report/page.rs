@@ -6,7 +6,10 @@ use super::{
     files::histograms,
     plot::{Line, Plot, Scale},
 };
-use crate::workflow::{Round, RunReport};
+use crate::{
+    dialect::Class,
+    workflow::{Round, RunReport},
+};
 use std::fmt::Write as _;
 
 const STYLE: &str = include_str!("page.css");
@@ -33,7 +36,7 @@ pub fn page(report: &RunReport) -> String {
     html.push_str(verdict);
     let middle = report.middle();
     tiles(&mut html, report, middle);
-    plots(&mut html, middle);
+    plots(&mut html, report, middle);
     section(&mut html, "Figures", report.lines().into_iter().filter(|line| line.0 != "counter"));
     section(&mut html, "Made with", facts(report).into_iter());
     let counters = report.risen.0.iter().map(|(name, rise)| (name.as_str(), rise.to_string()));
@@ -74,12 +77,14 @@ fn memory_per_connection(round: &Round) -> Option<f64> {
 /// More phases than this are told apart only by what they deliver.
 const FEW_PHASES: usize = 2;
 
-fn plots(html: &mut String, round: &Round) {
+fn plots(html: &mut String, report: &RunReport, round: &Round) {
     let many = round.phases.len() > FEW_PHASES;
     let percentiles: Vec<Line> = histograms(round)
         .filter(|(_, kind, _)| match *kind {
             "delivery" => true,
             "acknowledgement" | "returning" | "lag" => !many,
+            // Else it is the same line.
+            "durable-acknowledgement" => !many && report.scenario.class == Class::Mixed,
             _ => false,
         })
         .map(|(phase, kind, latencies)| {
@@ -177,7 +182,8 @@ fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
     let machine = &report.machine;
     let mut facts = vec![
         ("tool", report.tool.clone()),
-        ("begun, Unix time", report.begun_unix_s.to_string()),
+        ("server", report.server.clone().unwrap_or("unknown without --server-pid".into())),
+        ("begun", super::date(report.begun_unix_s)),
         ("kernel", machine.kernel.clone()),
         ("processor", format!("{}, {} cores", machine.processor, machine.cores)),
         ("memory", format!("{:.1} GiB", machine.memory_bytes as f64 / f64::from(1 << 30))),

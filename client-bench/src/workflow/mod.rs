@@ -1,7 +1,7 @@
 //! What every run goes through: validate, doctor, prepare, connect and warm up, run, cool down,
 //! check, report.
 
-mod doctor;
+pub mod doctor;
 mod sampler;
 mod watch;
 
@@ -33,7 +33,7 @@ pub struct Job {
     pub rounds: usize,
     /// Who shares the load; no process of this machine: as many as it takes.
     pub crew: Crew,
-    /// Nothing on standard error but what is wrong.
+    /// Nothing on standard error: warnings are in the report.
     pub quiet: bool,
     /// Where what the devices see is recorded.
     pub history: Option<PathBuf>,
@@ -45,6 +45,8 @@ pub struct RunReport {
     /// Of this format.
     pub format: u32,
     pub tool: String,
+    /// What the server's program says of its version, if its process is known.
+    pub server: Option<String>,
     pub begun_unix_s: u64,
     pub machine: Machine,
     pub scenario: Scenario,
@@ -100,7 +102,8 @@ pub struct Round {
 /// The scenario contradicts itself or does not fit this machine, the server cannot be reached, or
 /// nothing was measured.
 pub fn run(target: &Target, job: &Job) -> Result<RunReport> {
-    let crew = doctor::enough(&job.scenario, &job.crew)?;
+    job.scenario.validate()?;
+    let crew = doctor::enough(job.scenario.connections(), &job.crew)?;
     // Of several processes each records its own.
     let path = job.history.as_deref().filter(|_| crew.size() == 1);
     let mut history = path.map(HistoryFile::create).transpose()?;
@@ -116,7 +119,8 @@ pub fn run_recorded(
     history: &mut Option<HistoryFile>,
 ) -> Result<RunReport> {
     job.scenario.validate()?;
-    let job = &Job { crew: doctor::enough(&job.scenario, &job.crew)?, ..job.clone() };
+    let crew = doctor::enough(job.scenario.connections(), &job.crew)?;
+    let job = &Job { crew, ..job.clone() };
     let Job { scenario, rounds, .. } = job;
     ensure!(*rounds > 0, "no rounds");
     let step = |what: &str| {
@@ -124,15 +128,15 @@ pub fn run_recorded(
             eprintln!("{what}");
         }
     };
-    let warnings = doctor::examine(scenario, target, &job.crew)?;
-    warnings.iter().for_each(|warning| eprintln!("doctor: {warning}"));
+    let warnings = doctor::examine(scenario.connections(), target, &job.crew)?;
+    warnings.iter().for_each(|warning| step(&format!("doctor: {warning}")));
+    interrupt::listen()?;
     machine::raise_file_limit()?;
     let mut operator = Operator::connect(target.server, &target.operator_key)?;
     let mut users = Users::open_or_cached(target.users.as_deref(), &target.operator_key)?;
     let had = users.list.len();
     users.ensure(scenario.connections(), &mut operator)?;
     step(&format!("users: {} there, {} made", had, users.list.len() - had));
-    interrupt::listen()?;
     let begun_unix_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
     ensure!(
         job.history.is_none() || job.crew.size() == 1 || *rounds == 1,
@@ -144,6 +148,7 @@ pub fn run_recorded(
             step(&format!("round {number} of {rounds}"));
         }
         let round = round(target, job, &mut operator, &mut users, history);
+        let round = users.or_forget(round);
         match round {
             Ok(round) => done.push(round),
             // What there is counts.
@@ -158,6 +163,7 @@ pub fn run_recorded(
     Ok(RunReport {
         format: 1,
         tool: crate::VERSION.clone(),
+        server: target.server_pid.and_then(machine::version_of),
         begun_unix_s,
         machine: Machine::this()?,
         scenario: scenario.clone(),

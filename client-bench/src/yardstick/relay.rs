@@ -7,7 +7,8 @@ use crate::{
     load::{self, Outcome, Plan, Unwatched},
     process::Helper,
     scenario::Scenario,
-    storm::{self, Storm},
+    sources::Sources,
+    storm::{self, Storm, StormPlan},
 };
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -38,7 +39,15 @@ impl RelayServer {
 
     /// How fast it takes connections: accepted, named and told so.
     pub fn storm(&self, connections: usize, measured: Duration) -> Result<Storm> {
-        Ok(storm::run(Relay::default(), self.address, Some(self.pid()), connections, measured)?.0)
+        let plan = StormPlan {
+            server: self.address,
+            server_pid: Some(self.pid()),
+            sources: Sources::default(),
+            connections,
+            rate: None,
+            measured,
+        };
+        Ok(storm::run(Relay::default(), &plan, |_, _| {})?.0)
     }
 
     /// Runs `scenario` against it, shared by several processes.

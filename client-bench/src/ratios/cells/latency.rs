@@ -56,7 +56,7 @@ impl Bench {
                 line(&outcome.lag)
             ));
             let Some(saturated) = outcome.saturated else { return Ok(run) };
-            say(&format!("generator saturated: result invalid ({saturated:?})"));
+            say(&format!("generator saturated: result invalid ({saturated})"));
         }
         bail!("the generator was saturated {TRIES} times")
     }

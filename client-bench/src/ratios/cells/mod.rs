@@ -16,7 +16,9 @@ use crate::{
     operator::{Counters, Operator},
     pair, report,
     schedule::Drive,
-    storm, sync,
+    sources::Sources,
+    storm::{self, Storm, StormPlan},
+    sync,
     users::Users,
     yardstick::{
         frozen, idle,
@@ -126,6 +128,7 @@ impl Bench {
             cut_every: None,
             rest: 2 * HEARTBEAT,
             history: None,
+            sources: Vec::new(),
             manner: Manner {
                 heartbeat_s: (HEARTBEAT.as_secs() as u32, HEARTBEAT.as_secs() as u32),
                 pace: Pace::Unbounded,
@@ -250,9 +253,18 @@ impl Bench {
 
     fn logins(&self, data: &Path) -> Result<f64> {
         let server = self.start(data)?;
-        let own = storm::run_logins(&server.target(), WAVE, self.measured)?;
+        let target = server.target();
+        let plan = StormPlan {
+            server: target.server,
+            server_pid: target.server_pid,
+            sources: Sources::default(),
+            connections: WAVE,
+            rate: None,
+            measured: self.measured,
+        };
+        let own = storm::run_logins(&target, &plan, |_, _| {})?;
         drop(server);
-        let cpu = |storm: &storm::Storm| storm.server_cpu_us_per_connection.unwrap_or_default();
+        let cpu = |storm: &Storm| storm.server_cpu_us_per_connection.unwrap_or_default();
         say(&format!("server: {:.0} logins/s, {:.1} us of CPU each", own.opened_per_s, cpu(&own)));
         // As long as the load is the slower end, logins a second say nothing of the server; what
         // each costs it does.
@@ -366,6 +378,12 @@ fn say_outcome(who: &str, outcome: &Outcome) {
         outcome.server_cores.unwrap_or_default(),
         outcome.generator_cores
     ));
+    // Of a ratio of processor times that is no matter; of others it is.
+    if let Some(saturated) = outcome.saturated {
+        say(&format!(
+            "{who}: generator saturated, so messages a second are the generator's ({saturated})"
+        ));
+    }
 }
 
 /// What stands behind a ratio, for whoever watches.
