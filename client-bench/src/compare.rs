@@ -57,38 +57,88 @@ const FIGURES: [(&str, &str, bool); 10] = [
     ("server CPU a message, us", "/server_cpu_us_per_message", false),
 ];
 
+/// Two results beside each other.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    pub figures: Vec<Comparison>,
+    /// What else is to be known before a difference is believed.
+    pub notes: Vec<String>,
+}
+
+/// What a file holds.
+struct Measured {
+    figures: Vec<Figure>,
+    /// Rounds that were interrupted, or that the tool itself called invalid.
+    left_out: usize,
+    /// What was run, and on which machine, as the file says.
+    scenario: Value,
+    machine: [Value; 4],
+}
+
+/// What tells machines apart: sysctls and memory in use may differ from one day to the next.
+const MACHINE: [&str; 4] = ["processor", "cores", "kernel", "memory_bytes"];
+
 /// Compares two files: results of a run, or of `ratios --json`.
 ///
 /// # Errors
-/// A file is neither, or they have no figure in common.
-pub fn compare(before: &Path, after: &Path) -> Result<Vec<Comparison>> {
-    let (before, after) = (read(before)?, read(after)?);
-    let both = before.iter().filter_map(|one| {
-        let other = after.iter().find(|other| other.name == one.name)?;
+/// A file is neither, none of its rounds is valid, or they have no figure in common.
+pub fn compare(before: &Path, after: &Path) -> Result<Compared> {
+    let results = [read(before)?, read(after)?];
+    let mut notes = Vec::new();
+    for (path, result) in [before, after].iter().zip(&results) {
+        if result.left_out > 0 {
+            notes.push(format!(
+                "{}: {} interrupted or invalid rounds are left out",
+                path.display(),
+                result.left_out
+            ));
+        }
+    }
+    let [before, after] = results;
+    if before.scenario != after.scenario {
+        notes.push("They are of different scenarios.".into());
+    }
+    for (what, (one, other)) in MACHINE.iter().zip(before.machine.iter().zip(&after.machine)) {
+        if one != other {
+            notes.push(format!("They are of different machines: {what} {one} and {other}."));
+        }
+    }
+    let figures = before.figures.iter().filter_map(|one| {
+        let other = after.figures.iter().find(|other| other.name == one.name)?;
         Some(Comparison::of(one, other))
     });
-    let both: Vec<Comparison> = both.collect();
-    ensure!(!both.is_empty(), "the two results have no figure in common");
-    Ok(both)
+    let figures: Vec<Comparison> = figures.collect();
+    ensure!(!figures.is_empty(), "the two results have no figure in common");
+    Ok(Compared { figures, notes })
 }
 
-fn read(path: &Path) -> Result<Vec<Figure>> {
+fn read(path: &Path) -> Result<Measured> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let value: Value =
         serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))?;
-    figures(&value).with_context(|| format!("{} is no result", path.display()))
+    measured(&value).with_context(|| format!("{} is no result", path.display()))
 }
 
-fn figures(value: &Value) -> Result<Vec<Figure>> {
+fn measured(value: &Value) -> Result<Measured> {
+    let known = |place: &str| value.pointer(place).cloned().unwrap_or_default();
+    let machine = MACHINE.map(|name| known(&format!("/machine/{name}")));
+    let of = |figures, left_out| Measured {
+        figures,
+        left_out,
+        scenario: known("/scenario"),
+        machine: machine.clone(),
+    };
     if let Some(rows) = value.as_array() {
-        return rows.iter().map(ratio).collect::<Option<_>>().context("a row is no ratio");
+        let rows = rows.iter().map(ratio).collect::<Option<_>>().context("a row is no ratio")?;
+        return Ok(of(rows, 0));
     }
     let rounds = value.get("rounds").and_then(Value::as_array).context("it has no rounds")?;
-    ensure!(!rounds.is_empty(), "no round was measured");
+    let valid: Vec<&Value> = rounds.iter().filter(|round| is_valid(round)).collect();
+    ensure!(!valid.is_empty(), "none of its {} rounds is valid", rounds.len());
     let mut figures = Vec::new();
     for (name, place, more_is_better) in FIGURES {
-        let values = rounds.iter().map(|round| round.get("outcome")?.pointer(place)?.as_f64());
+        let values = valid.iter().map(|round| round.get("outcome")?.pointer(place)?.as_f64());
         // What was not measured is 0 or absent.
         let values: Option<Vec<f64>> =
             values.map(|value| value.filter(|value| *value > 0.0)).collect();
@@ -99,7 +149,19 @@ fn figures(value: &Value) -> Result<Vec<Figure>> {
     if figures.is_empty() {
         bail!("no round was measured");
     }
-    Ok(figures)
+    Ok(of(figures, rounds.len() - valid.len()))
+}
+
+/// What makes a round count for nothing, where it is not 0.
+const WRONG: [&str; 7] =
+    ["losses", "unanswered", "duplicates", "order_breaks", "gaps", "corrupt", "broken"];
+
+/// Whether a round went to its end, and its figures are what they say.
+fn is_valid(round: &Value) -> bool {
+    let outcome = &round["outcome"];
+    round["interrupted"] != true
+        && outcome["saturated"].is_null()
+        && WRONG.iter().all(|what| outcome[what].as_u64().unwrap_or(0) == 0)
 }
 
 fn ratio(row: &Value) -> Option<Figure> {
@@ -138,8 +200,10 @@ impl Comparison {
     }
 }
 
-/// Prints a table, or JSON.
-pub fn print(comparisons: &[Comparison], json: bool) -> Result<()> {
+/// Prints a table, or JSON; notes go to standard error.
+pub fn print(compared: &Compared, json: bool) -> Result<()> {
+    let comparisons = &compared.figures;
+    compared.notes.iter().for_each(|note| eprintln!("{note}"));
     if json {
         println!("{}", serde_json::to_string_pretty(comparisons)?);
         return Ok(());
@@ -202,6 +266,7 @@ mod tests {
             "returning": {"p99_us": 0.0}, "server_cpu_us_per_message": null}})
         };
         let run = serde_json::json!({"rounds": [outcome(3.0), outcome(1.0), outcome(2.0)]});
+        let figures = |value: &Value| measured(value).map(|measured| measured.figures);
         let names: Vec<String> =
             figures(&run).unwrap().into_iter().map(|figure| figure.name).collect();
         assert_eq!(names, ["messages a second", "delivery p50, us"]);
@@ -210,5 +275,36 @@ mod tests {
         let [ratio] = &figures(&ratios).unwrap()[..] else { panic!() };
         assert_eq!((ratio.name.as_str(), ratio.more_is_better), ("P8 p50", false));
         assert!(figures(&serde_json::json!({"rounds": []})).is_err());
+    }
+    #[test]
+    fn rounds_that_are_not_to_be_believed_count_for_nothing_and_other_machines_are_named() {
+        let result = |kernel: &str, rounds: Value| {
+            serde_json::json!({
+                "machine": {"kernel": kernel, "cores": 2}, "scenario": {"pairs": 5},
+                "rounds": rounds})
+        };
+        let good = serde_json::json!({"interrupted": false, "outcome": {
+            "messages_per_s": 9.0, "saturated": null, "losses": 0}});
+        let mut bad = vec![good.clone(); 3];
+        bad[0]["interrupted"] = true.into();
+        bad[1]["outcome"]["saturated"] = serde_json::json!({"lag": {}});
+        bad[2]["outcome"]["losses"] = 1.into();
+        let all: Vec<Value> = bad.iter().cloned().chain(vec![good.clone(); 5]).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, value: &Value| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, value.to_string()).unwrap();
+            path
+        };
+        let before = write("a.json", &result("6.1", all.into()));
+        let after = write("b.json", &result("6.18", vec![good; 5].into()));
+        let compared = compare(&before, &after).unwrap();
+        assert_eq!(compared.figures[0].before.rounds, 5);
+        let [left_out, kernel] = &compared.notes[..] else { panic!("{:?}", compared.notes) };
+        assert!(left_out.contains("a.json: 3 interrupted or invalid"), "{left_out}");
+        assert!(kernel.contains("6.1") && kernel.contains("6.18"), "{kernel}");
+        let worst = write("c.json", &result("6.1", bad.into()));
+        let error = format!("{:#}", compare(&worst, &after).unwrap_err());
+        assert!(error.contains("none of its 3 rounds is valid"), "{error}");
     }
 }
