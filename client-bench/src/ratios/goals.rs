@@ -104,6 +104,12 @@ impl Goal {
         }
     }
 
+    /// Whether the yardstick does the bare minimum for the same work, so that nothing can do better:
+    /// a ratio above 1 says that it is a bad one.
+    pub fn is_against_the_bare_minimum(&self) -> bool {
+        matches!(self.what, What::Relay(_) | What::Rocks(_) | What::CatchUp | What::Logins)
+    }
+
     pub fn name(&self) -> String {
         self.part.map_or_else(|| self.id.into(), |part| format!("{} {part}", self.id))
     }

@@ -124,6 +124,9 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     } else {
         print_table(&ratios)?;
     }
+    for (goal, measured) in beyond(&ratios) {
+        eprintln!("{} {measured:.2}: above 1 the yardstick is bad, so mend it first", goal.name());
+    }
     let all_measured = GOALS.iter().filter(|goal| wanted(goal)).count() == ratios.len();
     Ok(!failed && all_measured && ratios.iter().all(|ratio| ratio.holds))
 }
@@ -193,6 +196,14 @@ impl Ratio {
     }
 }
 
+/// Ratios that no server can have.
+fn beyond(ratios: &[Ratio]) -> impl Iterator<Item = (&'static Goal, f64)> {
+    ratios.iter().filter(|ratio| ratio.measured > 1.0).filter_map(|ratio| {
+        let goal = GOALS.iter().find(|goal| (goal.id, goal.part) == (ratio.id, ratio.part))?;
+        goal.is_against_the_bare_minimum().then_some((goal, ratio.measured))
+    })
+}
+
 fn print_table(ratios: &[Ratio]) -> Result<()> {
     let machine = Machine::this()?;
     // One that failed or was interrupted has fewer.
@@ -228,6 +239,52 @@ mod tests {
         assert!(judge(0.0).is_ok() && judge(MOST_STOLEN).is_ok());
         let error = judge(0.0523).unwrap_err().to_string();
         assert_eq!(error, "invalid: the hypervisor took 5.2 % of the processors' time");
+    }
+
+    fn ratio_of(id: &str, rounds: &[f64]) -> Ratio {
+        Ratio::of(GOALS.iter().find(|goal| goal.id == id).unwrap(), rounds.to_vec())
+    }
+
+    #[test]
+    fn as_json_a_ratio_is_what_scripts_read() {
+        let keys = |ratio: &Ratio| -> Vec<String> {
+            let value = serde_json::to_value(ratio).unwrap();
+            let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        let of_all =
+            ["floor", "goal", "high", "holds", "id", "low", "measured", "rounds", "short", "unit"];
+        assert_eq!(keys(&ratio_of("P5", &[0.5; 5])), of_all);
+        assert!(keys(&ratio_of("P8", &[0.5; 5])).contains(&"part".to_owned()));
+        let short =
+            |rounds: &[f64]| serde_json::to_value(ratio_of("P5", rounds)).unwrap()["short"].clone();
+        assert_eq!((short(&[0.5; 4]), short(&[0.5; 5])), (true.into(), false.into()));
+    }
+
+    #[test]
+    fn the_goals_are_those_that_can_be_measured_here_and_parts_tell_them_apart() {
+        let mut ids: Vec<&str> = GOALS.iter().map(|goal| goal.id).collect();
+        ids.dedup();
+        // P3 is the proof's, and for P6 there are no groups yet.
+        let all = "P1 P2 P4 P5 P5b P7 P8 P9 P10 P11 P12 P13 P14 P15";
+        assert_eq!(ids.join(" "), all);
+        for goal in GOALS {
+            let same: Vec<_> = GOALS.iter().filter(|other| other.id == goal.id).collect();
+            assert_eq!(same.len() > 1, goal.part.is_some(), "{}", goal.name());
+            assert_eq!(same.iter().filter(|other| other.part == goal.part).count(), 1);
+            assert_eq!(same.len() > 1, ["P8", "P13", "P15"].contains(&goal.id), "{}", goal.id);
+            // A goal is further than its floor, and whoever reaches it reaches the floor.
+            assert!(goal.holds(goal.goal) && goal.holds(goal.floor), "{}", goal.name());
+            assert_ne!(goal.goal, goal.floor);
+        }
+    }
+
+    #[test]
+    fn a_ratio_above_one_says_that_its_yardstick_is_bad_if_it_does_the_bare_minimum() {
+        let ratios = [ratio_of("P5", &[1.1]), ratio_of("P7", &[0.9]), ratio_of("P15", &[1.4])];
+        let names: Vec<String> = beyond(&ratios).map(|(goal, _)| goal.name()).collect();
+        assert_eq!(names, ["P5"]);
     }
 
     #[test]
