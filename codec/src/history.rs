@@ -165,13 +165,30 @@ pub fn class_name(class: Class) -> &'static str {
 
 /// 64-bit FNV-1a: tells contents apart, and keeps them out of the history.
 pub fn digest(content: &[u8]) -> u64 {
-    fnv(content.iter().copied())
+    fnv(FNV_START, content)
 }
 
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    })
+const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
+
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
+}
+
+/// As [`fnv`] of a number as eight bytes, the lowest first. Most are small, and of a byte that is
+/// zero only the multiplication is left: for all that a number ends with one is enough.
+fn fnv_number(hash: u64, number: u64) -> u64 {
+    const POWERS: [u64; 9] = {
+        let mut powers = [1; 9];
+        let mut at = 1;
+        while at < powers.len() {
+            powers[at] = FNV_PRIME.wrapping_mul(powers[at - 1]);
+            at += 1;
+        }
+        powers
+    };
+    let zeros = number.leading_zeros() as usize / 8;
+    fnv(hash, &number.to_le_bytes()[..8 - zeros]).wrapping_mul(POWERS[zeros])
 }
 
 /// The sum of the digests of all events that a device holds, so that an event can be taken away
@@ -201,11 +218,12 @@ fn event_digest(place: Place, kind: &EventKind) -> u64 {
         }
     };
     let numbers = [place.seq, u64::from(place.epoch.0), kind].into_iter().chain(rest);
-    fnv(numbers.flat_map(u64::to_le_bytes))
+    numbers.fold(FNV_START, fnv_number)
 }
 
-impl From<&wire::Message> for Message {
-    fn from(message: &wire::Message) -> Message {
+impl Message {
+    /// Of a message, for whoever knows the digest of its content.
+    pub fn with_digest(message: &wire::Message, digest: u64) -> Message {
         Message {
             id: MessageId(message.id),
             conversation: ConversationId(message.conversation),
@@ -215,15 +233,30 @@ impl From<&wire::Message> for Message {
             send_no: SendNo(message.send_no),
             nonce: (message.nonce != 0).then_some(Nonce(message.nonce)),
             class: message.class(),
-            digest: Some(digest(&message.content)),
+            digest: Some(digest),
         }
+    }
+}
+
+impl From<&wire::Message> for Message {
+    fn from(message: &wire::Message) -> Message {
+        Message::with_digest(message, digest(&message.content))
     }
 }
 
 impl From<&wire::Event> for Fact {
     fn from(event: &wire::Event) -> Fact {
+        Fact::event(event, |message| digest(&message.content))
+    }
+}
+
+impl Fact {
+    /// An event of an inbox; `digest_of` gives the digest of a message's content.
+    pub fn event(event: &wire::Event, digest_of: impl FnOnce(&wire::Message) -> u64) -> Fact {
         let kind = match &event.kind {
-            Some(Kind::Message(message)) => EventKind::Message(message.into()),
+            Some(Kind::Message(message)) => {
+                EventKind::Message(Message::with_digest(message, digest_of(message)))
+            }
             Some(Kind::Delivered(delivered)) => EventKind::Delivered {
                 conversation: ConversationId(delivered.conversation),
                 user: UserId(delivered.user),
@@ -396,5 +429,19 @@ impl Line<'_> {
 
     fn end(self) {
         self.0.extend_from_slice(b"}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_digested_as_its_eight_bytes() {
+        let numbers = (0..64).flat_map(|bit| [1 << bit, (1 << bit) - 1, u64::MAX << bit]);
+        for number in numbers.chain([0, 0x0100_0000_0000_0001, 0x00FF_0000_FF00]) {
+            let hash = digest(b"before");
+            assert_eq!(fnv_number(hash, number), fnv(hash, &number.to_le_bytes()), "{number:x}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod command;
 mod coverage;
+mod digests;
 mod disk;
 mod life;
 mod network;

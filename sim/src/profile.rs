@@ -1,9 +1,10 @@
 //! What a device keeps: the SDK's store in memory, which several hands may hold, and which fails
 //! when it is told to.
 
+use rustc_hash::FxHashMap;
 use starling_client::{Change, Entry, EntryState, MemoryStore, Saved, Store, StoreError};
 use starling_codec::{DeviceId, Epoch, Nonce, Place, SendNo, UserId, wire};
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, slice};
+use std::{cell::RefCell, rc::Rc, slice};
 
 /// A profile. Its clones are one profile.
 #[derive(Clone, Default)]
@@ -15,7 +16,7 @@ struct Inner {
     fails: bool,
     /// Messages that got a number, or another one, since somebody looked.
     written: Vec<Entry>,
-    numbers: BTreeMap<Nonce, SendNo>,
+    numbers: FxHashMap<Nonce, SendNo>,
     /// A fresh token came for a device that had one.
     refreshed: bool,
     /// What it was told to remove and still had: the place that it was told.

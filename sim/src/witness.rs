@@ -3,14 +3,16 @@
 
 use crate::{
     coverage::{Branch, Coverage},
+    digests::Digests,
     process::branch_of,
     stage::Stage,
 };
+use rustc_hash::FxHashMap;
 use starling_check::{Checker, Position, Property};
 use starling_client::{Answer, Entry, EntryState, Event, Peer, Welcomed};
 use starling_codec::{
     ConversationId, Epoch, EpochTag, Nonce, Place, SendNo, SendWindow, UserId,
-    history::{After, At, Fact, Message, Reason, Record, StateHash, VERSION, digest},
+    history::{After, At, Fact, Message, Reason, Record, StateHash, VERSION},
     wire::{self, Class, event::Kind},
 };
 use std::collections::BTreeMap;
@@ -25,7 +27,8 @@ pub struct Witness {
     /// Every line goes to standard error too.
     tells: bool,
     /// The numbers that messages were sent with last.
-    numbers: BTreeMap<Nonce, SendNo>,
+    numbers: FxHashMap<Nonce, SendNo>,
+    digests: Digests,
     /// Who has a number.
     owners: BTreeMap<UserId, String>,
     /// What no history shows, and is wrong all the same.
@@ -39,7 +42,8 @@ impl Witness {
             checker: Checker::new(),
             lines: 0,
             tells,
-            numbers: BTreeMap::new(),
+            numbers: FxHashMap::default(),
+            digests: Digests::default(),
             owners: BTreeMap::new(),
             complaints: Vec::new(),
         };
@@ -59,6 +63,12 @@ impl Witness {
 
     pub fn fact(&mut self, at: At, fact: Fact) {
         self.record(Record::of(at.user, at.device, fact));
+    }
+
+    /// An event that a device holds.
+    pub fn event(&mut self, at: At, event: &wire::Event) {
+        let fact = Fact::event(event, |message| self.digests.of_message(message));
+        self.fact(at, fact);
     }
 
     /// The server opened its store.
@@ -99,7 +109,7 @@ impl Witness {
             nonce: entry.nonce,
             conversation,
             class: entry.message.class,
-            digest: digest(&entry.message.content),
+            digest: self.digests.of(at, entry.send_no, &entry.message.content),
         };
         stage.note("send", &[u64::from(at.user.0), u64::from(at.device.0), entry.send_no.0]);
         if self.numbers.insert(entry.nonce, entry.send_no).is_some() {
@@ -141,7 +151,7 @@ impl Witness {
                 if let Some(Kind::Delivered(_)) = event.kind {
                     stage.coverage.reach(Branch::ReceiptSeen);
                 }
-                self.fact(at, (&event).into());
+                self.event(at, &event);
             }
             Event::Rewound(place) => {
                 stage.coverage.reach(Branch::Rewound);
@@ -187,7 +197,8 @@ impl Witness {
         if let Answer::History(page) = answer {
             stage.coverage.reach(Branch::HistoryRead);
             for message in &page.messages {
-                self.fact(at, Fact::Read(Message::from(message)));
+                let digest = self.digests.of_message(message);
+                self.fact(at, Fact::Read(Message::with_digest(message, digest)));
             }
         }
     }
@@ -196,7 +207,8 @@ impl Witness {
     pub fn settled(&mut self, at: At, cursor: Place, events: &BTreeMap<u64, wire::Event>) {
         let mut hash = StateHash::default();
         for event in events.values() {
-            if let Fact::Event { place, kind, .. } = Fact::from(event) {
+            let fact = Fact::event(event, |message| self.digests.of_message(message));
+            if let Fact::Event { place, kind, .. } = fact {
                 hash.add(place, &kind);
             }
         }

@@ -238,7 +238,7 @@ impl Process {
             // What the copy began with, it has seen.
             self.profile.look(|store| {
                 for event in store.events().values() {
-                    witness.fact(at, event.into());
+                    witness.event(at, event);
                 }
             });
         }
@@ -311,7 +311,7 @@ impl Process {
         if let Some(at) = self.at {
             // It may hold again what it was told to remove meanwhile.
             witness.restored(at, Place::START);
-            backup.events().values().for_each(|event| witness.fact(at, event.into()));
+            backup.events().values().for_each(|event| witness.event(at, event));
         }
         self.profile = Profile::new(backup);
     }
