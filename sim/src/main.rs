@@ -1,11 +1,10 @@
 //! `starling-sim`: see the library.
 
+mod memory;
+
 use std::process::ExitCode;
 
-/// A world is made of small things that come and go.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep();
     starling_sim::command::main()
 }
