@@ -11,12 +11,12 @@ pub type LinkId = usize;
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    /// When each piece arrives, ascending, and its bytes.
-    flying: VecDeque<(u64, Vec<u8>)>,
-    /// Arrived and not read.
-    here: VecDeque<u8>,
-    /// Bytes flying.
-    flying_bytes: usize,
+    /// What has arrived and was not read, and behind it what is flying.
+    bytes: VecDeque<u8>,
+    /// How many of them have arrived.
+    here: usize,
+    /// When each piece that is flying arrives, ascending, and how many bytes it has.
+    flying: VecDeque<(u64, usize)>,
     /// When the end of it arrives, once it was ended.
     ends_us: Option<u64>,
     /// The end has arrived, behind all bytes.
@@ -33,10 +33,10 @@ impl Pipe {
         if self.ends_us.is_some() {
             return (bytes.len(), at_us);
         }
-        let taken = bytes.len().min(room.saturating_sub(self.flying_bytes + self.here.len()));
+        let taken = bytes.len().min(room.saturating_sub(self.bytes.len()));
         if taken > 0 {
-            self.flying.push_back((at_us, bytes[..taken].to_vec()));
-            self.flying_bytes += taken;
+            self.bytes.extend(&bytes[..taken]);
+            self.flying.push_back((at_us, taken));
         }
         (taken, at_us)
     }
@@ -67,36 +67,36 @@ impl Pipe {
     /// Takes in what has arrived by now.
     pub fn arrive(&mut self, now_us: u64) {
         while let Some((_, bytes)) = self.flying.pop_front_if(|(at_us, _)| *at_us <= now_us) {
-            self.flying_bytes -= bytes.len();
-            self.here.extend(bytes);
+            self.here += bytes;
         }
         self.ended |= self.flying.is_empty() && self.ends_us.is_some_and(|at_us| at_us <= now_us);
     }
 
     /// Reads up to `most` bytes of what has arrived.
     pub fn read(&mut self, most: usize, into: &mut Vec<u8>) {
-        let count = most.min(self.here.len());
-        let (front, back) = self.here.as_slices();
+        let count = most.min(self.here);
+        let (front, back) = self.bytes.as_slices();
         let split = count.min(front.len());
         into.clear();
         into.extend_from_slice(&front[..split]);
         into.extend_from_slice(&back[..count - split]);
-        self.here.drain(..count);
+        self.bytes.drain(..count);
+        self.here -= count;
     }
 
     pub fn has_bytes(&self) -> bool {
-        !self.here.is_empty()
+        self.here > 0
     }
 
     /// All bytes were read and the end has come.
     pub fn is_over(&self) -> bool {
-        self.ended && self.here.is_empty()
+        self.ended && self.here == 0
     }
 
     /// Loses what is under way.
     pub fn lose_flying(&mut self) {
+        self.bytes.truncate(self.here);
         self.flying.clear();
-        self.flying_bytes = 0;
     }
 
     /// Loses all of it.
@@ -204,6 +204,20 @@ mod tests {
         assert_eq!(pipe.send(60, b"fgh", 5), (3, 60));
         pipe.arrive(60);
         assert!(pipe.is_over());
+    }
+
+    #[test]
+    fn what_is_lost_under_way_leaves_what_is_here() {
+        let mut pipe = Pipe::default();
+        pipe.send(1, b"here", 100);
+        pipe.arrive(1);
+        pipe.send(2, b"lost", 100);
+        pipe.lose_flying();
+        assert_eq!(pipe.send(3, b"later", 100), (5, 3));
+        pipe.arrive(3);
+        let mut read = Vec::new();
+        pipe.read(100, &mut read);
+        assert_eq!((&read[..], pipe.has_bytes()), (&b"herelater"[..], false));
     }
 
     #[test]

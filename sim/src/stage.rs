@@ -97,6 +97,8 @@ pub struct Stage {
     pub clock_off_ms: i64,
     /// Faults have ended: nothing goes wrong any more.
     pub calm: bool,
+    /// Where bytes are read to, kept for its room.
+    pub buffer: Vec<u8>,
     agenda: BinaryHeap<Entry>,
     scheduled: u64,
 }
@@ -112,6 +114,7 @@ impl Stage {
             trace,
             clock_off_ms: 0,
             calm: false,
+            buffer: Vec::new(),
             agenda: BinaryHeap::new(),
             scheduled: 0,
         }

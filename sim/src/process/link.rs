@@ -63,7 +63,7 @@ impl Process {
         if self.link != Some(link) {
             return;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut stage.buffer);
         let most = if stage.random.one_in(8) { stage.random.range(1, 64) } else { 65_536 };
         let pipe = &mut stage.network.link(link).to_device;
         pipe.read(most as usize, &mut bytes);
@@ -87,6 +87,7 @@ impl Process {
                 Doing::Off { .. } | Doing::Gone => {}
             }
         }
+        stage.buffer = bytes;
         let pipe = &stage.network.link(link).to_device;
         if pipe.is_over() {
             self.lose_link(stage);

@@ -168,7 +168,7 @@ impl Server {
     }
 
     fn read_all(&mut self, stage: &mut Stage, number: u16) {
-        let mut buffer = Vec::new();
+        let mut buffer = std::mem::take(&mut stage.buffer);
         for ticket in std::mem::take(&mut self.shards[usize::from(number)].readable) {
             let shard = &mut self.shards[usize::from(number)];
             let Some(&link) = shard.links.get(&ticket) else { continue };
@@ -198,6 +198,7 @@ impl Server {
             }
             stage.wake_writer(link);
         }
+        stage.buffer = buffer;
     }
 
     /// The connection is gone, or broken.
