@@ -162,8 +162,15 @@ impl<S: Store> Session<S> {
         if !self.has_link() {
             return;
         }
-        let mut input = mem::take(&mut self.input);
-        input.extend_from_slice(bytes);
+        let mut kept = mem::take(&mut self.input);
+        // The usual case: whole frames are read where they lie.
+        let input: &[u8] = match kept.is_empty() {
+            true => bytes,
+            false => {
+                kept.extend_from_slice(bytes);
+                &kept
+            }
+        };
         if let State::Live(live) = &mut self.state {
             live.heard_ms = now_ms;
         }
@@ -188,8 +195,12 @@ impl<S: Store> Session<S> {
             }
         }
         if self.has_link() {
-            input.drain(..taken);
-            self.input = input;
+            if kept.is_empty() {
+                kept.extend_from_slice(&bytes[taken..]);
+            } else {
+                kept.drain(..taken);
+            }
+            self.input = kept;
             self.acknowledge_many();
             self.settle_doubts();
             self.write_sends(now_ms);
@@ -423,10 +434,12 @@ impl<S: Store> Session<S> {
 
     /// Commits what changed; then it may be told and, by returning, sent.
     fn settle(&mut self) {
-        let changes = mem::take(&mut self.changes);
-        if !changes.is_empty()
-            && let Err(error) = self.store.commit(&changes)
-        {
+        let committed = match self.changes.is_empty() {
+            true => Ok(()),
+            false => self.store.commit(&self.changes),
+        };
+        self.changes.clear();
+        if let Err(error) = committed {
             // What was to be told did not happen.
             self.news.clear();
             if let Some(recorder) = &mut self.recorder {

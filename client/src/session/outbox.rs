@@ -35,6 +35,8 @@ pub(super) struct Outbox {
     next_send_no: u64,
     /// Nothing is sent before this time: the server refused retryably.
     paused_until_ms: Option<u64>,
+    /// Some may be in doubt: the last WELCOME left some so.
+    doubts: bool,
     /// Some are contested, and nothing more is sent on this connection: what the server said.
     contested: Option<Refusal>,
 }
@@ -71,12 +73,29 @@ impl Item {
         self.entry.state == EntryState::Unanswered
             && matches!(self.phase, Phase::Waiting | Phase::InFlight)
     }
+
+    /// As it goes out, when `oldest` is the lowest number without a final answer.
+    fn as_send(&self, oldest: u64) -> wire::Send {
+        let Entry { nonce, send_no, message, .. } = &self.entry;
+        wire::Send {
+            send_no: send_no.0,
+            nonce: nonce.0,
+            oldest,
+            to: Some(match message.to {
+                Peer::User(user) => To::User(user.0),
+                Peer::Conversation(conversation) => To::Conversation(conversation.0),
+            }),
+            class: message.class.into(),
+            content: message.content.clone(),
+            trace_id: 0,
+        }
+    }
 }
 
 impl Outbox {
     pub fn new(entries: Vec<Entry>, next_send_no: u64) -> Outbox {
         let items = entries.into_iter().map(|entry| (entry.send_no.0, Item::new(entry))).collect();
-        Outbox { items, next_send_no, paused_until_ms: None, contested: None }
+        Outbox { items, next_send_no, paused_until_ms: None, doubts: false, contested: None }
     }
 
     /// Takes a message, with the next number.
@@ -144,11 +163,15 @@ impl Outbox {
     /// What WELCOME's window says of the unanswered entries; `head_seq` is that of the inbox in
     /// the view that the window was read from, or later.
     pub fn welcomed(&mut self, window: SendWindow, head_seq: u64) -> Option<Change> {
+        self.doubts = false;
         for (send_no, item) in &mut self.items {
             let contested = item.phase == Phase::Contested;
             item.phase = match window.standing(SendNo(*send_no)) {
                 Standing::New => Phase::Waiting,
-                standing => Phase::Doubt { until_seq: head_seq, standing, contested },
+                standing => {
+                    self.doubts = true;
+                    Phase::Doubt { until_seq: head_seq, standing, contested }
+                }
             };
         }
         // A device restored from an old backup counts on above what it used in between.
@@ -205,19 +228,21 @@ impl Outbox {
         open.map_or(self.next_send_no, |(send_no, _)| *send_no)
     }
 
-    /// The next entry to send, if one may be sent; it is in flight from then on.
-    fn start_next(&mut self, max_in_flight: usize) -> Option<(u64, &Entry)> {
-        let oldest = self.oldest();
-        if self.contested.is_some() || self.in_flight() >= max_in_flight {
-            return None;
+    /// What is to be sent now, in order; it is in flight from then on.
+    fn start(&mut self, max_in_flight: usize) -> Vec<wire::Send> {
+        if self.contested.is_some() {
+            return Vec::new();
         }
-        let waiting = |item: &Item| item.is_open() && item.phase == Phase::Waiting;
-        let (send_no, item) = self.items.iter_mut().find(|(_, item)| waiting(item))?;
-        if send_no - oldest > limits::MAX_SEND_SPAN {
-            return None;
-        }
-        item.phase = Phase::InFlight;
-        Some((oldest, &item.entry))
+        let (oldest, in_flight) = (self.oldest(), self.in_flight());
+        let within = oldest..=oldest.saturating_add(limits::MAX_SEND_SPAN);
+        let waiting = |item: &&mut Item| item.is_open() && item.phase == Phase::Waiting;
+        let next = self.items.range_mut(within).map(|(_, item)| item).filter(waiting);
+        let next = next.take(max_in_flight.saturating_sub(in_flight));
+        let send = |item: &mut Item| {
+            item.phase = Phase::InFlight;
+            item.as_send(oldest)
+        };
+        next.map(send).collect()
     }
 
     /// An entry got its answer: it is acknowledged.
@@ -301,19 +326,7 @@ impl<S: Store> Session<S> {
             return;
         }
         self.outbox.paused_until_ms = None;
-        while let Some((oldest, entry)) = self.outbox.start_next(max_in_flight) {
-            let send = wire::Send {
-                send_no: entry.send_no.0,
-                nonce: entry.nonce.0,
-                oldest,
-                to: Some(match entry.message.to {
-                    Peer::User(user) => To::User(user.0),
-                    Peer::Conversation(conversation) => To::Conversation(conversation.0),
-                }),
-                class: entry.message.class.into(),
-                content: entry.message.content.clone(),
-                trace_id: 0,
-            };
+        for send in self.outbox.start(max_in_flight) {
             // The cursor rides along.
             self.acknowledge();
             self.write(Kind::Send, &send);
@@ -369,7 +382,7 @@ impl<S: Store> Session<S> {
 
     /// Decides entries in doubt once the inbox is caught up.
     pub(super) fn settle_doubts(&mut self) {
-        if !self.is_live() {
+        if !self.is_live() || !self.outbox.doubts {
             return;
         }
         self.outbox.ask_again(self.cursor.seq);

@@ -155,10 +155,11 @@ impl<S: Store> Session<S> {
         };
         // An answer that nobody waits for any more is a normal thing.
         let Some(waiting) = self.requests.waiting.remove(&request_id) else { return Ok(()) };
+        let is_done = result.is_ok();
         if waiting.told {
-            self.news.push(Event::Answered { request_id, result: result.clone() });
+            self.news.push(Event::Answered { request_id, result });
         }
-        if waiting.request == Request::Logout && result.is_ok() {
+        if waiting.request == Request::Logout && is_done {
             self.logged_out();
         }
         self.write_requests();

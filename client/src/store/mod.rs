@@ -146,11 +146,25 @@ impl Saved {
             Change::Reset => (self.cursor, self.highest) = (Place::START, Place::START),
             Change::NextSendNo(number) => self.next_send_no = *number,
             Change::Outbox(entry) => {
+                let before = |kept: &Entry| kept.send_no < entry.send_no;
+                let at = self.outbox.partition_point(before);
+                if let Some(kept) = self.outbox.get_mut(at)
+                    && (kept.send_no, kept.nonce) == (entry.send_no, entry.nonce)
+                {
+                    kept.clone_from(entry);
+                    return;
+                }
+                // It is new, or has another number.
                 self.outbox.retain(|kept| kept.nonce != entry.nonce);
-                let at = self.outbox.partition_point(|kept| kept.send_no < entry.send_no);
+                let at = self.outbox.partition_point(before);
                 self.outbox.insert(at, entry.clone());
             }
-            Change::Settled(nonce) => self.outbox.retain(|kept| kept.nonce != *nonce),
+            Change::Settled(nonce) => {
+                // A nonce is kept once.
+                if let Some(at) = self.outbox.iter().position(|kept| kept.nonce == *nonce) {
+                    self.outbox.remove(at);
+                }
+            }
         }
     }
 }
