@@ -146,7 +146,7 @@ impl Judge {
     /// The messages of each conversation in their order.
     fn judge_conversations(&mut self) {
         let mut order: Vec<u32> = (0..self.messages.len() as u32).collect();
-        order.sort_unstable_by_key(|message| {
+        order.sort_by_cached_key(|message| {
             let Message { stream, seq, .. } = self.messages[*message as usize];
             (stream, seq, self.rank(*message))
         });

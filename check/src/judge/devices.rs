@@ -7,7 +7,6 @@ use crate::{
     messages::Message,
     openings::{NO_OPENING, Rank},
 };
-use rustc_hash::FxHashMap;
 use starling_codec::{
     Place, UserId,
     history::{self, EventKind, StateHash},
@@ -120,19 +119,30 @@ impl Judge {
         let users: Vec<Vec<u32>> =
             self.by_user.values().filter(|devices| devices.len() > 1).cloned().collect();
         for devices in users {
-            let mut inbox: FxHashMap<u64, (Held, u32)> = FxHashMap::default();
+            // What the devices before hold, by seq, as what each holds is.
+            let mut inbox: Vec<(Held, u32)> = Vec::new();
             for number in devices {
+                let (mut next, known) = (0, inbox.len());
                 for at in 0..self.devices.list[number as usize].held.len() {
                     let held = self.devices.list[number as usize].held[at];
-                    let (other, holder) = *inbox.entry(held.seq).or_insert((held, number));
+                    while next < known && inbox[next].0.seq < held.seq {
+                        next += 1;
+                    }
+                    if next == known || inbox[next].0.seq != held.seq {
+                        inbox.push((held, number));
+                        continue;
+                    }
+                    let (other, holder) = inbox[next];
                     if (other.epoch, other.what) == (held.epoch, held.what) {
                         continue;
                     }
                     self.judge_rival_events((other, holder), (held, number));
                     if held.epoch > other.epoch {
-                        inbox.insert(held.seq, (held, number));
+                        inbox[next] = (held, number);
                     }
                 }
+                // Two runs that ascend: they are merged.
+                inbox.sort_by_key(|(held, _)| held.seq);
             }
         }
         if !self.replaced_by.is_empty() {
