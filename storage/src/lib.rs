@@ -23,6 +23,7 @@ mod sequencer;
 mod settings;
 mod store;
 mod syncer;
+mod table;
 mod varint;
 
 pub use backend::{Backend, EachRow, MemoryUse, Reads, Tier, View};

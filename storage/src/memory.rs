@@ -4,12 +4,9 @@
 use crate::{
     Backend, FAMILIES, Family, ReadError, Rows, Tier, View, WriteError,
     backend::{EachRow, MemoryUse},
+    table::Table,
 };
-use std::{
-    collections::BTreeMap,
-    ops::{Bound, ControlFlow},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A store in memory. Its clones are one store.
 #[derive(Clone, Default)]
@@ -19,41 +16,11 @@ pub struct MemoryBackend {
 
 #[derive(Clone, Default)]
 struct State {
-    /// By family, by key: its versions, ascending. A backup shares a family until one of the two
-    /// changes it.
-    rows: [Arc<BTreeMap<Arc<[u8]>, Versions>>; FAMILIES.len()],
+    /// By family. A version of a row is the number of the batch that wrote it.
+    rows: [Table; FAMILIES.len()],
     /// Rises with every batch.
     written: u64,
     synced: u64,
-}
-
-/// Number of the batch that wrote it, and the value.
-type Version = (u64, Arc<[u8]>);
-
-/// Most rows are written once; a copy of those allocates nothing.
-#[derive(Clone)]
-struct Versions {
-    first: Version,
-    later: Vec<Version>,
-}
-
-impl Versions {
-    fn add(&mut self, version: Version) {
-        self.later.push(version);
-    }
-
-    /// The newest up to a batch.
-    fn at(&self, batch: u64) -> Option<&[u8]> {
-        let visible = |version: &&Version| version.0 <= batch;
-        let newest = self.later.iter().rev().chain([&self.first]).find(visible)?;
-        Some(&newest.1)
-    }
-
-    /// Loses all after a batch. Whether any is left.
-    fn lose_after(&mut self, last: u64) -> bool {
-        self.later.retain(|(version, _)| *version <= last);
-        self.first.0 <= last
-    }
 }
 
 impl State {
@@ -61,9 +28,7 @@ impl State {
         if self.written <= last {
             return;
         }
-        for family in &mut self.rows {
-            Arc::make_mut(family).retain(|_, versions| versions.lose_after(last));
-        }
+        self.rows.iter_mut().for_each(|table| table.lose_after(last));
         self.written = last;
         self.synced = self.synced.min(last);
     }
@@ -114,15 +79,7 @@ impl Backend for MemoryBackend {
         let state = &mut *self.state();
         state.written += 1;
         for (family, key, value) in rows.iter() {
-            let version = (state.written, value.into());
-            let rows = Arc::make_mut(&mut state.rows[family as usize]);
-            match rows.get_mut(key) {
-                Some(versions) => versions.add(version),
-                None => {
-                    let versions = Versions { first: version, later: Vec::new() };
-                    rows.insert(key.into(), versions);
-                }
-            }
+            state.rows[family as usize].put(key, state.written, value);
         }
         Ok(())
     }
@@ -166,8 +123,7 @@ impl View for MemoryView {
         found: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, ReadError> {
         let state = self.backend.read();
-        let versions = state.rows[family as usize].get(key);
-        Ok(versions.and_then(|versions| versions.at(self.version)).map(found).is_some())
+        Ok(state.rows[family as usize].get(key, self.version).map(found).is_some())
     }
 
     fn scan(
@@ -178,17 +134,8 @@ impl View for MemoryView {
         end: &[u8],
         each: &mut EachRow<'_>,
     ) -> Result<(), ReadError> {
-        if from >= end {
-            return Ok(());
-        }
         let state = self.backend.read();
-        let range = (Bound::Included(from), Bound::Excluded(end));
-        for (key, versions) in state.rows[family as usize].range::<[u8], _>(range) {
-            let Some(value) = versions.at(self.version) else { continue };
-            if let ControlFlow::Break(()) = each(key, value) {
-                break;
-            }
-        }
+        state.rows[family as usize].scan(from, end, self.version, each);
         Ok(())
     }
 }
