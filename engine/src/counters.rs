@@ -39,9 +39,11 @@ pub struct Counters {
     pub late: u64,
     /// Cursors not stored, because too many waited already.
     pub dropped_cursors: u64,
-    /// Events written to connections, and those of them that were read from the view.
+    /// Events written to connections, and those of them that were read from the view, and that were
+    /// copied as they had been encoded for another device of the user.
     pub events_out: u64,
     pub events_read: u64,
+    pub events_repeated: u64,
     /// Connections closed because their unfinished input had waited longest when the shard held
     /// too much, and the bytes of it that the shard holds now.
     pub unfinished: u64,
@@ -76,6 +78,7 @@ impl Counters {
             late: 0,
             dropped_cursors: 0,
             events_out: 0,
+            events_repeated: 0,
             events_read: 0,
             unfinished: 0,
             unfinished_bytes: 0,
@@ -158,6 +161,7 @@ impl Counters {
             ("dropped_cursors", self.dropped_cursors),
             ("events_out", self.events_out),
             ("events_read", self.events_read),
+            ("events_repeated", self.events_repeated),
             ("closed_unfinished", self.unfinished),
             ("unfinished_bytes", self.unfinished_bytes),
             ("parked", self.parked),

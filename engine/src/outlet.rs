@@ -350,6 +350,7 @@ impl Engine {
             activity.push_mark(mark);
         }
         self.slots.at_mut(run.slot).activity = Some(source);
+        self.counters.events_repeated += run.events as u64;
         self.note_run(number, run.last, run.event_bytes, run.events, run.frames, run.bytes);
         true
     }

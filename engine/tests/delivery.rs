@@ -71,6 +71,29 @@ fn all_devices_of_both_get_every_message_in_order() {
     }
 }
 
+/// What goes to three devices is encoded for one of them.
+#[test]
+fn what_all_devices_of_a_user_get_is_encoded_once() {
+    const MESSAGES: u64 = 20;
+    let mut world = World::new(1);
+    let [(ada, mut phone), (_, mut bob_phone)] = ada_and_bob(&mut world);
+    let [mut laptop, mut tablet] = [(); 2].map(|()| Peer::new(world.device(ada)));
+    for peer in [&mut phone, &mut laptop, &mut tablet, &mut bob_phone] {
+        peer.connect(&mut world);
+    }
+    for _ in 0..MESSAGES {
+        bob_phone.write(&mut world, ada, b"to all of them");
+        talk(&mut world, &mut [&mut bob_phone, &mut phone, &mut laptop, &mut tablet]);
+    }
+    for peer in [&phone, &laptop, &tablet] {
+        assert_eq!(peer.messages().len() as u64, MESSAGES);
+    }
+    let counters = world.engines[0].counters();
+    assert!(counters.events_repeated >= 2 * MESSAGES, "{counters:?}");
+    // One device has nobody to share with.
+    assert!(counters.events_out - counters.events_repeated >= 2 * MESSAGES, "{counters:?}");
+}
+
 /// Both write, and the link of one is cut after every possible number of bytes that the server
 /// wrote, or that it read; and it comes back. Frames end among these, so every boundary is hit.
 #[test]
