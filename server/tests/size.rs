@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
-use starling_server::size::{PROFILES, Size, SizeArguments, table};
+use starling_server::size::{PROFILES, Size, SizeArguments, per_unit, table};
 
 fn tuning(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tuning").join(path);
@@ -88,10 +88,11 @@ fn profiles_rise() {
 }
 
 #[test]
-fn the_guide_shows_the_table_of_the_calculator() {
+fn the_guide_shows_the_tables_of_the_calculator() {
     let guide = tuning("README.md");
-    let table = table();
-    assert!(guide.contains(&table), "tuning/README.md lacks this table:\n{table}");
+    for table in [table(), per_unit()] {
+        assert!(guide.contains(&table), "tuning/README.md lacks this table:\n{table}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 pub mod measured;
 mod report;
 
-pub use report::table;
+pub use report::{per_unit, table};
 
 use crate::{settings::Written, system};
 use clap::Args;

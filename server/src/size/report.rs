@@ -1,6 +1,6 @@
 //! A size, for people and for machines.
 
-use super::{Size, SizeArguments, measured};
+use super::{BUSY, ENVELOPE_BYTES, MEMORY_HEADROOM, Size, SizeArguments, measured as m};
 use std::fmt::Write;
 
 /// The rows of the table in tuning/README.md: connections and messages a second.
@@ -89,9 +89,33 @@ pub fn table() -> String {
     table
 }
 
+/// What one processor, one GiB of memory and one GiB of disk carry, in Markdown.
+pub fn per_unit() -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    const HEARTBEAT_S: u64 = 30;
+    const PAYLOAD_BYTES: u32 = 128;
+    let half_us = BUSY * 1e6;
+    let beats_per_s = half_us / m::CPU_US_PER_HEARTBEAT.value;
+    let connection_bytes =
+        m::KERNEL_BYTES_PER_CONNECTION.value + m::USER_BYTES_PER_CONNECTION.value;
+    let message_bytes = m::DISK_RATIO.value * f64::from(PAYLOAD_BYTES + ENVELOPE_BYTES);
+    let count = |value: f64| grouped(value as u64);
+    format!(
+        "| one | carries |\n|---|---|\n\
+         | processor, half of it busy | {} messages a second, or {} connections with a heartbeat \
+         every {HEARTBEAT_S} s |\n\
+         | GiB of memory, a quarter to spare | {} connections |\n\
+         | GiB of disk | {} messages of {PAYLOAD_BYTES} B |\n",
+        count(half_us / m::CPU_US_PER_MESSAGE.value),
+        count(beats_per_s * HEARTBEAT_S as f64),
+        count(GIB / (connection_bytes * MEMORY_HEADROOM)),
+        count(GIB / message_bytes),
+    )
+}
+
 fn evidence() -> String {
     let mut text = String::new();
-    for figure in measured::ALL {
+    for figure in m::ALL {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -149,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_measurement_says_when_and_how() {
-        for figure in measured::ALL {
+        for figure in m::ALL {
             assert!(figure.value > 0.0 && figure.date.starts_with("202"), "{figure:?}");
             assert!(evidence().contains(figure.how) && evidence().contains(figure.what));
         }
