@@ -9,7 +9,7 @@
 # make faults  kill the server five hundred times, step its clock, take disk, memory and files from it
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
-# make bench   the benchmarks of codec, engine, storage and check
+# make bench   the benchmarks of codec, engine, storage, mesh and check
 #
 # The build lives outside the checkout, because RocksDB takes some 15 minutes to compile
 # and should do so once. Run and tests share the release profile for the same reason.
@@ -90,7 +90,7 @@ damage: prepare
 	$(CARGO) test --release --locked --package starling-storage --test damage -- --nocapture
 
 bench: prepare
-	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage --package starling-check
+	$(CARGO) bench --locked --package starling-codec --package starling-engine --package starling-storage --package starling-server --package starling-check
 
 prepare:
 	@./xtask/prepare.sh
