@@ -1,73 +1,19 @@
 //! What the load tool records of its own load keeps the delivery contract: every scenario, against
 //! a real server, through the checker. It is here because it takes the server, the load tool and
 //! the checker.
-//!
-//! This program is each of them: the load tool starts itself again for a part of a load, and
-//! their binaries may not have been built for this test.
 
+mod common;
+
+use common::{Server, bench};
 use starling_check::check_files;
-use starling_server::settings::{self, Settings};
 use std::{
-    env,
-    ffi::OsString,
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::ExitCode,
 };
 
-/// Which of the commands this process is.
-const ROLE: &str = "TEST_ROLE";
-const SERVER: &str = "server";
-const BENCH: &str = "bench";
-
 fn main() -> ExitCode {
-    match env::var(ROLE).as_deref() {
-        Ok(SERVER) => serve(),
-        Ok(BENCH) => starling_bench::main(),
-        _ => check_all(),
-    }
-}
-
-fn serve() -> ExitCode {
-    let arguments: Vec<OsString> = env::args_os().collect();
-    let command_line = settings::parse(&arguments).unwrap();
-    match Settings::gather(command_line).and_then(|settings| starling_server::run(&settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => panic!("{failure}"),
-    }
-}
-
-fn role(role: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.env(ROLE, role).stdin(Stdio::null());
-    command
-}
-
-/// A server that ends with this.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(data: &Path) -> Server {
-        let mut command = role(SERVER);
-        command.args(["--listen", "127.0.0.1:0", "--shards", "2", "--data"]).arg(data);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let (_, rest) = line.split_once(" ready on ").unwrap_or_else(|| panic!("{line}"));
-        let address = rest.split(',').next().unwrap().to_owned();
-        Server { child, address }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    common::main(check_all)
 }
 
 /// The load, in the words of the command line, and the processes that share it.
@@ -89,7 +35,7 @@ const SCENARIO: &str = "name = 'written'\npairs = 10\nclass = 'durable'\n\
     [[phases]]\nname = 'all'\nseconds = 1\nrate = 500\n\
     [[phases]]\nname = 'away'\nseconds = 1\nrate = 500\nreceivers = 'away'\nshare = 0.5\n";
 
-fn check_all() -> ExitCode {
+fn check_all() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let server = Server::start(&data);
@@ -97,7 +43,7 @@ fn check_all() -> ExitCode {
     fs::write(&scenario, SCENARIO).unwrap();
     for (number, (load, processes)) in LOADS.iter().enumerate() {
         let history = directory.path().join(format!("history-{number}"));
-        let mut command = role(BENCH);
+        let mut command = bench();
         command.args(load.split(' ').map(|word| match word {
             "SCENARIO" => scenario.as_os_str().to_owned(),
             word => word.into(),
@@ -114,13 +60,12 @@ fn check_all() -> ExitCode {
         println!("{load}: holds");
     }
     pages_are_whole(directory.path(), &server);
-    ExitCode::SUCCESS
 }
 
 /// `starling-bench history` writes what is missing, and finds each page without a gap.
 fn pages_are_whole(directory: &Path, server: &Server) {
     for written in [2_000, 0] {
-        let mut command = role(BENCH);
+        let mut command = bench();
         command.args("history --json --pairs 4 --messages 2000 --limit 150 --readers 2".split(' '));
         command.args(["--seconds", "0.5", "--server", &server.address, "--operator-key"]);
         command.arg(directory.join("data/operator.key"));
