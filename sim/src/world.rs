@@ -464,10 +464,8 @@ fn holds(events: &BTreeMap<u64, Event>, inbox: &EncodedEvents) -> bool {
     let mut encoded = Vec::new();
     let is_at = |(index, event): (usize, &Event)| {
         encoded.clear();
-        append_event(&mut encoded, &Event { prev: 0, ..event.clone() });
-        event.prev + 1 == event.seq
-            && inbox[index].size == encoded.len()
-            && inbox.field(index).ends_with(&encoded)
+        append_event(&mut encoded, &Event { prev: 0, ..event.clone() }, inbox[index].size);
+        event.prev + 1 == event.seq && inbox.field(index) == encoded
     };
     events.len() == inbox.len() && events.values().enumerate().all(is_at)
 }
