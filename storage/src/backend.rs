@@ -1,7 +1,10 @@
 //! What the store asks of the thing that keeps its rows. RocksDB and memory both answer.
 
-use crate::{Family, ReadError, Rows, WriteError};
-use std::{ops::ControlFlow, sync::Arc};
+use crate::{Family, ReadError, Rows, WriteError, layout::LogKey};
+use std::{
+    ops::{ControlFlow, Range},
+    sync::Arc,
+};
 
 /// Where a read may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,21 @@ pub trait View: Send + Sync + 'static {
         end: &[u8],
         each: &mut EachRow<'_>,
     ) -> Result<(), ReadError>;
+
+    /// Walks several ranges of a log, ascending and apart, one after the other as [`Self::scan`]
+    /// does: a break ends the walk of its range alone.
+    fn scan_ranges(
+        &self,
+        tier: Tier,
+        family: Family,
+        ranges: &[Range<LogKey>],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), ReadError> {
+        for Range { start, end } in ranges {
+            self.scan(tier, family, start, end, each)?;
+        }
+        Ok(())
+    }
 }
 
 /// Keeps rows. One thread writes and takes views, one syncs, any reads views.
@@ -113,16 +131,19 @@ impl<'a> Reads<'a> {
         family: Family,
         from: &[u8],
         end: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> Option<ControlFlow<()>>,
+        each: impl FnMut(&[u8], &[u8]) -> Option<ControlFlow<()>>,
     ) -> Result<(), ReadError> {
-        let mut damage = None;
-        self.view.scan(self.tier, family, from, end, &mut |key, value| {
-            each(key, value).unwrap_or_else(|| {
-                damage = Some(damaged(family, key));
-                ControlFlow::Break(())
-            })
-        })?;
-        damage.map_or(Ok(()), Err)
+        undamaged(family, each, |each| self.view.scan(self.tier, family, from, end, each))
+    }
+
+    /// Walks rows as [`View::scan_ranges`]; `each` answers `None` for a row that does not decode.
+    pub fn scan_ranges(
+        &self,
+        family: Family,
+        ranges: &[Range<LogKey>],
+        each: impl FnMut(&[u8], &[u8]) -> Option<ControlFlow<()>>,
+    ) -> Result<(), ReadError> {
+        undamaged(family, each, |each| self.view.scan_ranges(self.tier, family, ranges, each))
     }
 
     /// The first row of a range.
@@ -140,6 +161,22 @@ impl<'a> Reads<'a> {
         })?;
         Ok(first)
     }
+}
+
+/// Shows `each` the rows of a walk; one that does not decode is what comes of it.
+fn undamaged(
+    family: Family,
+    mut each: impl FnMut(&[u8], &[u8]) -> Option<ControlFlow<()>>,
+    walk: impl FnOnce(&mut EachRow<'_>) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut damage = None;
+    walk(&mut |key, value| {
+        each(key, value).unwrap_or_else(|| {
+            damage = Some(damaged(family, key));
+            ControlFlow::Break(())
+        })
+    })?;
+    damage.map_or(Ok(()), Err)
 }
 
 fn damaged(family: Family, key: &[u8]) -> ReadError {

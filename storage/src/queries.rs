@@ -5,20 +5,22 @@ use crate::{
     Family, ReadError,
     backend::Reads,
     epochs::Epochs,
-    layout::{self, DevicePart},
+    layout::{self, DevicePart, LogKey},
     logs,
     rows::{DeviceRecord, MessageRow, Reference, UserRow, WindowRow, decode_cursor},
     sequencer::decode_user,
 };
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 use starling_codec::{
     Answer, ConversationId, Credential, DeviceId, DeviceState, EncodedEvents, Epoch, EpochTag,
     HistoryRequest, Page, PageDirection, Place, Query, Recipients, Resumption, SendWindow, UserId,
     planted::{Fault, is_planted},
     wire::{self, event::Kind},
 };
-use std::ops::ControlFlow;
+use std::{
+    cmp::Reverse,
+    ops::{ControlFlow, Range},
+};
 
 /// Events whose bodies are read in one go; a page of them may be several.
 const EVENTS_AT_ONCE: u64 = 256;
@@ -203,14 +205,14 @@ fn events(
     }
 }
 
-/// Appends the events that are referred to. Their messages are read as one range per conversation.
+/// Appends the events that are referred to.
 fn append_events(
     reads: Reads<'_>,
     references: &[(Place, Reference)],
     events: &mut EncodedEvents,
 ) -> Result<(), ReadError> {
     events.reserve(references.len(), LIKELY_BYTES * references.len());
-    let mut bodies: FxHashMap<ConversationId, Vec<Body>> = FxHashMap::default();
+    let mut bodies = Vec::with_capacity(references.len());
     for &(place, reference) in references {
         let (conversation, seq, nonce) = match reference {
             Reference::Received { conversation, seq } => (conversation, seq, 0),
@@ -223,33 +225,62 @@ fn append_events(
                 continue;
             }
         };
-        bodies.entry(conversation).or_default().push(Body { seq, event: events.len(), nonce });
+        bodies.push(Body { conversation, seq, nonce, event: events.len() });
         events.push_message(place);
     }
-    for (conversation, mut bodies) in bodies {
-        // An inbox has the messages of a conversation in their order.
-        let (Some(first), Some(last)) = (bodies.first(), bodies.last()) else { continue };
-        messages(reads, conversation, first.seq - 1, last.seq, |seq, row| {
-            // Those between that are none of this inbox are passed over.
-            if let Some(body) = bodies.pop_if(|body| body.seq == seq) {
-                events.tell(body.event, row.parts(conversation, seq, body.nonce));
-            }
-        })?;
-        if let Some(missing) = bodies.last() {
-            return Err(hole("conversation", conversation.0, missing.seq - 1, missing.seq));
-        }
-    }
-    Ok(())
+    // As their rows stand: by conversation, and there the newest first.
+    bodies.sort_unstable_by_key(|body| (body.conversation, Reverse(body.seq)));
+    read_bodies(reads, &bodies, events)
 }
 
 /// A message that an event of an inbox refers to.
 #[derive(Clone, Copy, Debug)]
 struct Body {
-    /// In its conversation.
+    conversation: ConversationId,
     seq: u64,
+    nonce: u64,
     /// Place of the event among those that were read.
     event: usize,
-    nonce: u64,
+}
+
+impl Body {
+    fn key(&self) -> LogKey {
+        layout::message_key(self.conversation, self.seq)
+    }
+}
+
+/// Gives events their messages, which are in the order of their keys: one range per conversation.
+fn read_bodies(
+    reads: Reads<'_>,
+    bodies: &[Body],
+    events: &mut EncodedEvents,
+) -> Result<(), ReadError> {
+    let conversations = bodies.chunk_by(|one, next| one.conversation == next.conversation);
+    let range = |bodies: &[Body]| {
+        // None of them is empty.
+        let (newest, oldest) = (bodies[0], bodies[bodies.len() - 1]);
+        message_range(newest.conversation, oldest.seq.saturating_sub(1), newest.seq)
+    };
+    let ranges: Vec<_> = conversations.map(range).collect();
+    let mut wanted = bodies.iter().peekable();
+    reads.scan_ranges(Family::Message, &ranges, |key, value| {
+        // Those between that are none of this inbox are passed over.
+        let Some(body) = wanted.next_if(|body| key == body.key()) else {
+            return Some(ControlFlow::Continue(()));
+        };
+        let Body { conversation, seq, nonce, event } = *body;
+        let row = MessageRow::decode(conversation, value)?;
+        events.tell(event, row.parts(conversation, seq, nonce));
+        // Not a step too far: it may be one into a block that nobody needs.
+        let more = wanted.peek().is_some_and(|next| next.conversation == conversation);
+        Some(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    match wanted.next() {
+        Some(Body { conversation, seq, .. }) => {
+            Err(hole("conversation", conversation.0, seq.saturating_sub(1), *seq))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What was read of many messages, in one piece of memory: it is made by one thread and given back
@@ -307,22 +338,10 @@ fn references(
     if dense { Ok((found, end)) } else { Err(hole("inbox", u64::from(user.0), after, to)) }
 }
 
-/// Walks the messages of (after, to], newest first.
-fn messages(
-    reads: Reads<'_>,
-    conversation: ConversationId,
-    after: u64,
-    to: u64,
-    mut each: impl FnMut(u64, MessageRow<'_>),
-) -> Result<(), ReadError> {
-    let from = layout::message_key(conversation, to);
+/// Where the messages of (after, to] stand, newest first.
+fn message_range(conversation: ConversationId, after: u64, to: u64) -> Range<LogKey> {
     // The key of seq 0, which no message has, is after the key of seq 1.
-    let end = layout::message_key(conversation, after);
-    reads.scan(Family::Message, &from, &end, |key, value| {
-        let seq = layout::seq_of(key)?;
-        each(seq, MessageRow::decode(conversation, value)?);
-        Some(ControlFlow::Continue(()))
-    })
+    layout::message_key(conversation, to)..layout::message_key(conversation, after)
 }
 
 fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
@@ -343,10 +362,13 @@ fn page(reads: Reads<'_>, request: &HistoryRequest) -> Result<Page, ReadError> {
     let mut found: Vec<wire::Message> = Vec::new();
     if after < to {
         let mut contents = Contents::default();
-        messages(reads, conversation, after, to, |seq, row| {
+        let Range { start, end } = message_range(conversation, after, to);
+        reads.scan(Family::Message, &start, &end, |key, value| {
+            let (seq, row) = (layout::seq_of(key)?, MessageRow::decode(conversation, value)?);
             contents.take(found.len(), row.content);
             // The content comes once all are known.
             found.push(row.parts(conversation, seq, 0).to_wire(Bytes::new()));
+            Some(ControlFlow::Continue(()))
         })?;
         contents.give(|message, content| found[message].content = content);
         found.reverse();

@@ -194,6 +194,28 @@ fn an_inbox_is_read_from_anywhere_in_pages_of_any_size() {
     });
 }
 
+#[test]
+fn an_inbox_of_several_conversations_is_read_in_its_order() {
+    const CY: UserId = UserId(3);
+    on_each(|home| {
+        let mut store = open(home);
+        for send_no in 1..=20 {
+            for (from, to) in [(ADA, BOB), (BOB, CY), (CY, BOB)] {
+                store.sent(Send::new(from, to, send_no).buffered());
+            }
+            // Beside them, so that ranges are seen to end.
+            store.sent(Send::new(ADA, CY, send_no).device(2).buffered());
+        }
+        let (all, _) = store.inbox(BOB, 0);
+        assert!(all.iter().map(|event| event.seq).eq(1..=60));
+        let told = all.iter().map(message).map(|message| (message.sender, message.seq));
+        let of_turn = |turn| [(ADA.0, turn), (BOB.0, 2 * turn - 1), (CY.0, 2 * turn)];
+        assert!(told.eq((1..=20).flat_map(of_turn)));
+        assert_eq!(store.inbox_page(BOB, 7, 11, 1 << 30).0, all[7..18]);
+        store.close();
+    });
+}
+
 /// Bodies are read for 256 events at once.
 #[test]
 fn an_inbox_goes_on_where_a_row_ends_with_what_is_read_at_once() {

@@ -15,16 +15,17 @@ mod promise;
 use crate::{
     Backend, FAMILIES, Family, OpenError, ReadError, Rows, StoreSettings, Tier, View, WriteError,
     backend::{EachRow, MemoryUse},
+    layout::LogKey,
 };
 use promise::{Note, Promise};
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, ReadOptions,
-    ReadTier, Snapshot, WriteBatch, WriteOptions, properties,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions,
+    ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions, properties,
 };
 use std::{
     fs::{self, File, TryLockError},
     io,
-    ops::ControlFlow,
+    ops::Range,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
@@ -230,6 +231,14 @@ impl RocksView {
         }
         options
     }
+
+    /// An iterator over the rows before `end`, which stays in the prefix that it is sent to.
+    fn rows(&self, tier: Tier, family: Family, end: &[u8]) -> DBRawIterator<'_> {
+        let mut options = self.options(tier);
+        options.set_iterate_upper_bound(end);
+        options.set_prefix_same_as_start(family.spec().prefix_bytes > 0);
+        self.inner.db.raw_iterator_cf_opt(self.inner.family(family), options)
+    }
 }
 
 impl View for RocksView {
@@ -254,19 +263,43 @@ impl View for RocksView {
         end: &[u8],
         each: &mut EachRow<'_>,
     ) -> Result<(), ReadError> {
-        let mut options = self.options(tier);
-        options.set_iterate_upper_bound(end);
-        options.set_prefix_same_as_start(family.spec().prefix_bytes > 0);
-        let mut rows = self.inner.db.raw_iterator_cf_opt(self.inner.family(family), options);
-        rows.seek(from);
-        while let Some((key, value)) = rows.item() {
-            if let ControlFlow::Break(()) = each(key, value) {
-                return Ok(());
-            }
-            rows.next();
-        }
-        rows.status().map_err(read_error)
+        walk(&mut self.rows(tier, family, end), from, end, each)
     }
+
+    /// With one iterator, as to make one takes longer than to seek with it.
+    fn scan_ranges(
+        &self,
+        tier: Tier,
+        family: Family,
+        ranges: &[Range<LogKey>],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), ReadError> {
+        let Some(last) = ranges.last() else { return Ok(()) };
+        let mut rows = self.rows(tier, family, &last.end);
+        for Range { start, end } in ranges {
+            walk(&mut rows, start, end, each)?;
+        }
+        Ok(())
+    }
+}
+
+/// Walks the rows from `from` to before `end`, which the iterator may go beyond.
+fn walk(
+    rows: &mut DBRawIterator<'_>,
+    from: &[u8],
+    end: &[u8],
+    each: &mut EachRow<'_>,
+) -> Result<(), ReadError> {
+    rows.seek(from);
+    while let Some((key, value)) = rows.item()
+        && key < end
+    {
+        if each(key, value).is_break() {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status().map_err(read_error)
 }
 
 /// One process at a time: taken before the files are looked at, which must not change meanwhile.

@@ -8,6 +8,7 @@ use crate::{
 use starling_codec::UserId;
 use std::{
     fs::OpenOptions,
+    ops::ControlFlow,
     os::unix::fs::{FileExt, PermissionsExt},
 };
 
@@ -58,6 +59,37 @@ fn a_log_is_walked_newest_first_over_memtables_and_tables() {
     assert_eq!(seqs(&*view, Tier::All, 7).unwrap(), [3, 2, 1]);
     assert_eq!(seqs(&*view, Tier::All, 8).unwrap(), [103, 102, 101]);
     assert_eq!(seqs(&*view, Tier::All, 9).unwrap(), []);
+}
+
+/// Whatever memtables do with a prefix: an iterator may be sent to another one.
+#[test]
+fn one_iterator_walks_ranges_of_several_prefixes() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = open(directory.path());
+    for seq in 1..=3 {
+        for user in [7, 8, 10] {
+            put(&backend, user, seq);
+        }
+        // As above: a table, another table, the memtable.
+        if seq < 3 {
+            backend.settle().unwrap();
+        }
+    }
+    let range = |user, to, after| {
+        layout::inbox_key(UserId(user), to)..layout::inbox_key(UserId(user), after)
+    };
+    // The first ends before its prefix does, in the second the walk breaks, the third is empty.
+    let ranges = [range(7, 3, 1), range(8, 3, 0), range(9, 3, 0), range(10, 2, 0)];
+    let view = backend.view();
+    let mut found = Vec::new();
+    let each = &mut |key: &[u8], _: &[u8]| {
+        let user = u64::from_be_bytes(key[..8].try_into().unwrap());
+        found.push((user, layout::seq_of(key).unwrap()));
+        if user == 8 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    view.scan_ranges(Tier::All, Family::Inbox, &ranges, each).unwrap();
+    view.scan_ranges(Tier::Memory, Family::Inbox, &[], each).unwrap();
+    assert_eq!(found, [(7, 3), (7, 2), (8, 3), (10, 2), (10, 1)]);
 }
 
 #[test]
