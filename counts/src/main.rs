@@ -3,6 +3,8 @@
 
 #[path = "../../codec/benches/common/frames.rs"]
 mod frames;
+#[path = "../../storage/benches/common/inbox.rs"]
+mod inbox;
 #[path = "../../storage/benches/common/load.rs"]
 mod load;
 #[path = "../../engine/benches/common/pairs.rs"]
@@ -21,11 +23,11 @@ mod atomic {
 
 use sleeper::Sleeper;
 use starling_codec::{EpochTag, Kind, append_frame, wire};
-use starling_storage::{Backend, MemoryBackend, Reads, Sequencer, Tier, begin};
+use starling_storage::{Backend, MemoryBackend, Reads, Sequencer, Tier, answer, begin};
 use std::{env, hint::black_box, process::ExitCode};
 
 /// By name, what is done a number of times.
-const THINGS: [(&str, fn(usize)); 9] = [
+const THINGS: [(&str, fn(usize)); 10] = [
     ("codec/read-send", read_send),
     ("codec/write-send-ack", write_send_ack),
     ("codec/write-32-events", write_events),
@@ -35,6 +37,7 @@ const THINGS: [(&str, fn(usize)); 9] = [
     ("engine/message-of-50-pairs-16-in-flight", |rounds| messages(rounds, 50, 16)),
     ("mesh/hop", hop),
     ("storage/message-in-batches-of-64", batches),
+    ("storage/event-in-pages-of-192", pages),
 ];
 
 fn main() -> ExitCode {
@@ -136,5 +139,18 @@ fn batches(rounds: usize) {
         let commit = sequencer.apply(reads, &mut commands, true).expect("rows in memory");
         sequencer.announced(commit.number);
         black_box(commit);
+    }
+}
+
+/// Of an inbox with sixteen conversations, as it goes out; how a backend finds the rows is its own.
+fn pages(rounds: usize) {
+    const SENDERS: u64 = 16;
+    let backend = MemoryBackend::new();
+    let epochs = inbox::fill(&backend, SENDERS);
+    let view = backend.view();
+    let reads = Reads::new(&*view, Tier::All);
+    let query = inbox::page();
+    for _ in 0..rounds.div_ceil(inbox::PAGE_EVENTS as usize) {
+        black_box(answer(reads, &epochs, black_box(&query)).expect("a page"));
     }
 }
