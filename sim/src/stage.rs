@@ -10,11 +10,7 @@ use crate::{
 };
 use starling_codec::{MessageId, Origin, Query};
 use starling_engine::{HashWork, Now};
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-    time::Duration,
-};
+use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
 /// Something that happens at a time.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,16 +54,23 @@ pub enum ServerHappening {
     Die,
 }
 
+/// Something that is to happen: when, and which. Small, for planning moves many of them about.
 struct Entry {
-    at_us: u64,
-    order: u64,
-    happening: Happening,
+    /// The time; below it a number that rises, so that what was planned first comes first.
+    when: u128,
+    /// Where it stands among what is planned.
+    slot: usize,
+}
+
+impl Entry {
+    fn at_us(&self) -> u64 {
+        (self.when >> 64) as u64
+    }
 }
 
 impl Ord for Entry {
     fn cmp(&self, other: &Entry) -> Ordering {
-        (Reverse(self.at_us), Reverse(self.order))
-            .cmp(&(Reverse(other.at_us), Reverse(other.order)))
+        other.when.cmp(&self.when)
     }
 }
 
@@ -79,7 +82,7 @@ impl PartialOrd for Entry {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Entry) -> bool {
-        self.cmp(other) == Ordering::Equal
+        self.when == other.when
     }
 }
 
@@ -100,6 +103,9 @@ pub struct Stage {
     /// Where bytes are read to, kept for its room.
     pub buffer: Vec<u8>,
     agenda: BinaryHeap<Entry>,
+    /// What is planned, by slot; and the slots that are free.
+    planned: Vec<Option<Happening>>,
+    free: Vec<usize>,
     scheduled: u64,
 }
 
@@ -116,6 +122,8 @@ impl Stage {
             calm: false,
             buffer: Vec::new(),
             agenda: BinaryHeap::new(),
+            planned: Vec::new(),
+            free: Vec::new(),
             scheduled: 0,
         }
     }
@@ -124,7 +132,13 @@ impl Stage {
     pub fn at(&mut self, at_us: u64, happening: Happening) {
         self.scheduled += 1;
         let at_us = at_us.max(self.now_us);
-        self.agenda.push(Entry { at_us, order: self.scheduled, happening });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.planned.push(None);
+            self.planned.len() - 1
+        });
+        self.planned[slot] = Some(happening);
+        let when = u128::from(at_us) << 64 | u128::from(self.scheduled);
+        self.agenda.push(Entry { when, slot });
     }
 
     /// Has something happen after about so long. Returns when.
@@ -136,9 +150,10 @@ impl Stage {
 
     /// What happens next; the time is then that of it.
     pub fn take_next(&mut self) -> Option<Happening> {
-        let Entry { at_us, happening, .. } = self.agenda.pop()?;
-        self.now_us = at_us;
-        Some(happening)
+        let next = self.agenda.pop()?;
+        self.now_us = next.at_us();
+        self.free.push(next.slot);
+        self.planned[next.slot].take()
     }
 
     pub fn note(&mut self, what: &str, numbers: &[u64]) {
