@@ -16,6 +16,14 @@ pub fn refuse_huge_pages() {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// Has all threads share one heap of the C library, where the store allocates. By itself each has
+/// one of its own, and those of threads grow by the kernel's leave (mprotect) a few KiB at a time:
+/// with every block that a reader brings into the block cache.
+pub fn share_system_heap() {
+    // SAFETY: it takes no pointer, and may be called at any time. If it fails, reading is slower.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// For each thread that allocated much: what is free in its heap goes back.
 pub fn give_back_of_thread() {
     // SAFETY: it may be called by any thread at any time.
@@ -35,6 +43,7 @@ mod tests {
     fn memory_in_use_stays() {
         let used = vec![7u8; 1 << 20];
         super::refuse_huge_pages();
+        super::share_system_heap();
         super::give_back_of_thread();
         super::give_back_of_system_heap();
         assert!(used.iter().all(|&byte| byte == 7));

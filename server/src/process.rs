@@ -53,6 +53,7 @@ type ShardThread = JoinHandle<Result<(), Failure>>;
 /// It cannot start, or its store failed.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     memory::refuse_huge_pages();
+    memory::share_system_heap();
     log::start(settings)?;
     log::end_process_on_panic();
     system::check_kernel()?;
