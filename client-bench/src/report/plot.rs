@@ -67,7 +67,8 @@ impl Plot {
         }
         html.push_str("</svg><div class=\"legend\">");
         for ((name, _), colour) in shown.iter().zip(0..) {
-            let _ = write!(html, "<i class=\"k{}\"></i>{}", colour % COLOURS, escape(name));
+            let (colour, name) = (colour % COLOURS, escape(name));
+            let _ = write!(html, "<span><i class=\"k{colour}\"></i>{name}</span>");
         }
         html.push_str("</div></figure>");
     }
@@ -204,6 +205,8 @@ mod tests {
         plot.draw(&mut html);
         assert_eq!(html.matches("<polyline").count(), 1);
         assert!(html.contains("a &lt; b"));
+        // A swatch and its name are one.
+        assert!(html.contains("<div class=\"legend\"><span><i class=\"k0\"></i>one</span></div>"));
         let points = html.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
         for point in points.split_whitespace() {
             let (x, y) = point.split_once(',').unwrap();
