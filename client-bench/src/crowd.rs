@@ -209,6 +209,11 @@ impl<D: Dialect> Crowd<D> {
         self.touch(index);
     }
 
+    /// No connection, not even one on its way.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Closes, and gives the dialect back.
     pub fn finish(self) -> D {
         self.dialect

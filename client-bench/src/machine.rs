@@ -318,6 +318,16 @@ pub fn raise_file_limit() -> Result<usize> {
     Ok(hard as usize)
 }
 
+/// Files that a process has open besides its connections, at most: its streams, epoll, a
+/// connection of the operator, users, a history and what it reads of the kernel, one that writes to
+/// a crowd. These are a dozen; the rest is for what it inherits from whoever started it.
+const OTHER_FILES: usize = 100;
+
+/// How many connections this process may have: raises its limit of open files as far as it goes.
+pub fn connection_limit() -> Result<usize> {
+    Ok(raise_file_limit()?.saturating_sub(OTHER_FILES))
+}
+
 /// What a result was measured on, for the record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {

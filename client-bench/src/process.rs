@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -68,6 +68,11 @@ impl Helper {
     /// Its input; to be asked for once.
     pub fn stdin(&mut self) -> Result<ChildStdin> {
         self.child.stdin.take().context("its input is written elsewhere")
+    }
+
+    /// How it ended, for it says nothing any more.
+    pub fn ended(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
     }
 
     /// # Errors

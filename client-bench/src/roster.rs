@@ -89,8 +89,8 @@ impl Roster {
     }
 
     /// The users at `indices`, in that order.
-    pub fn part(&self, indices: impl ExactSizeIterator<Item = usize>) -> Roster {
-        let mut part = Roster::with_room(indices.len());
+    pub fn part(&self, indices: impl Iterator<Item = usize> + Clone) -> Roster {
+        let mut part = Roster::with_room(indices.clone().count());
         for index in indices {
             let user = &self.users[index];
             let (token, last) = (self.token(user), self.last(user));

@@ -29,7 +29,7 @@ pub struct CaughtUp {
 /// everything.
 pub fn from_nothing(
     target: &Target,
-    indices: impl ExactSizeIterator<Item = usize>,
+    indices: impl Iterator<Item = usize> + Clone,
 ) -> Result<CaughtUp> {
     machine::raise_file_limit()?;
     let mut roster = Users::open(target.users.as_deref())?.list.part(indices);

@@ -10,7 +10,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 fn main() -> ExitCode {
@@ -25,7 +25,11 @@ fn all() {
     users_are_kept_for_the_next_run(&home);
     ctrl_c_ends_a_load_with_a_report_of_what_there_is(&home);
     ctrl_c_ends_a_crowd_with_a_report_of_what_there_is(&home);
+    ctrl_c_ends_a_storm_with_a_report_of_what_there_is(&home);
+    ctrl_c_ends_a_search_with_a_report_of_what_there_is(&home);
     a_storm_keeps_the_rate_that_was_asked_for(&home);
+    what_goes_wrong_in_a_part_of_a_crowd_is_the_last_word(&home);
+    a_part_of_a_crowd_that_is_killed_is_missed_at_once(&home);
     a_machine_that_joins_does_its_part(&home);
     many_messages_share_a_system_call(&home);
 }
@@ -65,8 +69,8 @@ fn users_are_kept_for_the_next_run(home: &Home<'_>) {
     println!("users are kept: holds");
 }
 
-/// Reads what `child` says until a line has `wanted`, interrupts it, and gives all that it printed.
-fn interrupted_at(mut child: Child, wanted: &str) -> String {
+/// Reads what `child` says until a line has `wanted`, and goes on reading: the rest comes in the end.
+fn heard_until(child: &mut Child, wanted: &str) -> JoinHandle<String> {
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut heard = String::new();
     loop {
@@ -77,13 +81,25 @@ fn interrupted_at(mut child: Child, wanted: &str) -> String {
             break;
         }
     }
-    let rest = thread::spawn(move || said.read_to_string(&mut String::new()));
-    let ended = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(ended.success());
+    thread::spawn(move || {
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        rest
+    })
+}
+
+fn signal(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+}
+
+/// Interrupts `child` once it says `wanted`, and gives all that it printed.
+fn interrupted_at(mut child: Child, wanted: &str) -> String {
+    let rest = heard_until(&mut child, wanted);
+    signal("-INT", &child.id().to_string());
     let output = child.wait_with_output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.code().is_some_and(|code| [0, 4].contains(&code)), "{printed}");
-    rest.join().unwrap().unwrap();
+    let said = rest.join().unwrap();
+    assert!(output.status.code().is_some_and(|code| [0, 4].contains(&code)), "{printed}{said}");
     printed
 }
 
@@ -127,15 +143,106 @@ fn ctrl_c_ends_a_crowd_with_a_report_of_what_there_is(home: &Home<'_>) {
     println!("Ctrl-C in a crowd: holds");
 }
 
+fn ctrl_c_ends_a_storm_with_a_report_of_what_there_is(home: &Home<'_>) {
+    for (load, processes) in [
+        ("storm --connections 100 --rate 200 --seconds 600", 1),
+        // The parts are told, though nobody else interrupts them.
+        ("storm --connections 100 --rate 200 --seconds 600 --per-process 40", 3),
+    ] {
+        let printed = interrupted_at(piped(home.bench(load)), "wave 2:");
+        assert!(printed.contains("interrupted"), "{load}: {printed}");
+        let line = printed.lines().find(|line| line.contains("100 in each of ")).unwrap();
+        let waves = line.split_once("each of ").unwrap().1.split(' ').next().unwrap();
+        // One that Ctrl-C cut is none.
+        assert!((2..600).contains(&waves.parse::<u32>().unwrap()), "{line}");
+        assert!(line.ends_with(&format!(" waves, in {processes} processes")), "{line}");
+        assert!(printed.contains("connecting to ready"), "{load}: {printed}");
+    }
+    println!("Ctrl-C in a storm: holds");
+}
+
+fn ctrl_c_ends_a_search_with_a_report_of_what_there_is(home: &Home<'_>) {
+    let load = "capacity --pairs 10 --seconds 0.5 --trials 1000 --limit 60000";
+    // A rate was tried, and its line is here: those of before are of the closed loop.
+    let printed = interrupted_at(piped(home.bench(load)), " messages/s: ");
+    assert!(printed.contains("interrupted") && printed.contains("highest rate"), "{printed}");
+    let tried = printed.lines().filter(|line| line.starts_with("tried")).count();
+    assert!((1..1_000).contains(&tried), "{printed}");
+    println!("Ctrl-C in a search: holds");
+}
+
 fn a_storm_keeps_the_rate_that_was_asked_for(home: &Home<'_>) {
-    let load = "storm --connections 100 --rate 200 --seconds 0.1 --json";
-    let output = home.bench(load).output().unwrap();
-    let storm = json(&output.stdout);
-    // The last of a wave is due half a second after the first, never before.
-    let per_s = storm["opened_per_s"].as_f64().unwrap();
-    assert!(per_s > 0.0 && per_s <= 204.0, "{storm}");
-    assert_eq!((&storm["waves"], &storm["opening"]["count"]), (&1.into(), &100.into()));
+    let users = home.directory.join("users of a storm");
+    for (load, processes, most) in [
+        // The last of a wave is due half a second after the first, never before.
+        ("storm --connections 100 --rate 200 --seconds 0.1 --json", 1, 204.0),
+        // That of the smallest part has 31 before it, each 32nd of half a second after the other.
+        ("storm --connections 100 --rate 200 --seconds 0.1 --json --per-process 40", 3, 207.0),
+    ] {
+        let output = home.bench(load).arg("--users").arg(&users).output().unwrap();
+        let storm = json(&output.stdout);
+        let per_s = storm["opened_per_s"].as_f64().unwrap();
+        assert!(per_s > 0.0 && per_s <= most, "{storm}");
+        assert_eq!(storm["processes"], processes);
+        assert_eq!((&storm["waves"], &storm["opening"]["count"]), (&1.into(), &100.into()));
+        // What WELCOME told each of them came back, and the next run goes on from there.
+        let kept = fs::read_to_string(&users).unwrap();
+        let tags = kept.lines().skip(1).map(|line| line.rsplit(' ').next().unwrap());
+        assert_eq!(tags.filter(|tag| *tag != "0").count(), 100, "{kept}");
+        fs::remove_file(&users).unwrap();
+    }
     println!("a storm by rate: holds");
+}
+
+/// Spoils the token of the kept user at `index`, as if it had run out.
+fn spoil(home: &Home<'_>, index: usize) {
+    let kept = fs::read_dir(home.directory.join("cache/starling-bench")).unwrap();
+    let mut kept = kept.map(|entry| entry.unwrap().path());
+    let path = kept.find(|path| path.extension().is_none()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(Into::into).collect();
+    let mut words: Vec<&str> = lines[1 + index].split(' ').collect();
+    let spoilt = "0".repeat(words[2].len());
+    words[2] = &spoilt;
+    lines[1 + index] = words.join(" ");
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+}
+
+fn what_goes_wrong_in_a_part_of_a_crowd_is_the_last_word(home: &Home<'_>) {
+    for load in [
+        "hold --connections 40 --seconds 0.1 --per-process 20",
+        "storm --connections 40 --seconds 0.1 --per-process 20",
+    ] {
+        // Kept users, of whom the second part has one that no server knows any more.
+        assert!(home.bench(load).output().unwrap().status.code().is_some_and(|code| code != 1));
+        spoil(home, 30);
+        let output = home.bench(load).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{load}: {said}");
+        let last = said.lines().last().unwrap();
+        for word in ["starling-bench: ", "run it again", "part 2 of 2", "TOKEN_"] {
+            assert!(last.contains(word), "{load}: {word} is not in {last:?}");
+        }
+        assert_eq!(said.matches("TOKEN_").count(), 1, "{load}: {said}");
+        // They were forgotten.
+        let output = home.bench(load).output().unwrap();
+        assert!(output.status.code().is_some_and(|code| code != 1), "{load}");
+    }
+    println!("what goes wrong in a part of a crowd: holds");
+}
+
+fn a_part_of_a_crowd_that_is_killed_is_missed_at_once(home: &Home<'_>) {
+    let load = "hold --connections 40 --seconds 600 --per-process 20";
+    let mut child = piped(home.bench(load));
+    let rest = heard_until(&mut child, "quiet: begins");
+    let pid = child.id();
+    let parts = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    signal("-KILL", parts.split_whitespace().next().unwrap());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(1));
+    let said = rest.join().unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("part 1 of 2 of the crowd ended: signal: 9"), "{said}");
+    println!("a part of a crowd that is killed: holds");
 }
 
 /// As on another machine: a process that nobody here started takes part over TCP.

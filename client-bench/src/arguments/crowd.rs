@@ -2,12 +2,13 @@
 
 use super::{Origin, Target, load::Recording, seconds};
 use crate::{
-    hold::{self, HoldPlan, Manner, Pace},
+    hold::{self, HoldPlan, Holder, Manner, Pace},
     interrupt,
     operator::Operator,
+    parts,
     report::Report,
     sources::Sources,
-    storm::{self, StormPlan},
+    storm::{self, Opener, StormPlan},
     users::Users,
 };
 use anyhow::Result;
@@ -31,9 +32,8 @@ pub(super) struct Hold {
     /// first of them.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     report_at: Vec<usize>,
-    /// Connections that one process holds at most.
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    per_process: usize,
+    #[command(flatten)]
+    split: Split,
     /// After the last measurement, hold on until the server answered a heartbeat of each. Those
     /// that are not due yet beat then, some at a time.
     #[arg(long)]
@@ -82,16 +82,38 @@ impl Behaviour {
     }
 }
 
+/// How a crowd is shared by processes.
 #[derive(Debug, Args)]
-pub(super) struct HoldPart {
+struct Split {
+    /// Connections that one process has at most; more than it may have anyway are shared by several.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    per_process: usize,
+}
+
+/// What each of them needs.
+#[derive(Debug, Args)]
+struct Part {
     #[arg(long)]
     server: SocketAddr,
     #[arg(long)]
     users: PathBuf,
+    /// Connections that the processes before it have.
     #[arg(long)]
     before: usize,
     #[command(flatten)]
     origin: Origin,
+}
+
+impl Part {
+    fn sources(&self) -> Sources {
+        Sources::new(self.origin.sources.clone(), self.before)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HoldPart {
+    #[command(flatten)]
+    part: Part,
     #[command(flatten)]
     behaviour: Behaviour,
     #[command(flatten)]
@@ -127,9 +149,19 @@ pub(super) struct Storm {
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
     #[command(flatten)]
+    split: Split,
+    #[command(flatten)]
     origin: Origin,
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StormPart {
+    #[command(flatten)]
+    part: Part,
+    #[arg(long, value_parser = rate)]
+    rate: Option<f64>,
 }
 
 impl Hold {
@@ -143,7 +175,7 @@ impl Hold {
             connections: self.connections,
             report_at: self.report_at,
             quiet: seconds(self.seconds),
-            per_process: self.per_process,
+            per_process: self.split.per_process,
             until_beaten: self.until_beaten,
             cut_every: self.cut_every.map(|step| step as usize),
             rest: seconds(self.rest),
@@ -159,9 +191,9 @@ impl Hold {
 impl HoldPart {
     pub(super) fn run(self) -> Result<bool> {
         let (manner, history) = (self.behaviour.manner(), self.recording.history);
-        let sources = Sources::new(self.origin.sources, self.before);
-        hold::serve_part(self.server, &self.users, sources, &manner, history.as_deref())?;
-        Ok(true)
+        let (server, sources) = (self.part.server, self.part.sources());
+        let begin = |users| Holder::new(server, users, sources, &manner, history.as_deref());
+        parts::serve(&self.part.users, begin).map(|()| true)
     }
 }
 
@@ -181,8 +213,9 @@ impl Storm {
         let plan = StormPlan {
             server: self.target.server,
             server_pid: self.target.server_pid,
-            sources: Sources::new(self.origin.sources, 0),
+            sources: self.origin.sources,
             connections: self.connections,
+            per_process: self.split.per_process,
             rate: self.rate,
             measured: seconds(self.seconds),
         };
@@ -192,6 +225,14 @@ impl Storm {
             }
         };
         storm::run_logins(&self.target, &plan, told)?.print(self.json)
+    }
+}
+
+impl StormPart {
+    pub(super) fn run(self) -> Result<bool> {
+        let (server, sources) = (self.part.server, self.part.sources());
+        let begin = |users| Opener::of_part(server, users, sources, self.rate);
+        parts::serve(&self.part.users, begin).map(|()| true)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use crowd::{Hold, HoldPart, Prepare, Storm};
+use crowd::{Hold, HoldPart, Prepare, Storm, StormPart};
 use history::History;
 use load::{Capacity, Pair, RunFile, Short};
 use std::{
@@ -70,6 +70,8 @@ enum Command {
     Prepare(Prepare),
     /// Waves of connections that log in: by rate, or as fast as the server takes them.
     Storm(Storm),
+    #[command(hide = true)]
+    StormPart(StormPart),
     /// Pages of old messages, asked for at random places of long conversations.
     History(History),
     /// Starts a server and the yardsticks in turns and prints how they compare: the goals that
@@ -153,6 +155,7 @@ impl Arguments {
             Command::HoldPart(part) => part.run(),
             Command::Prepare(prepare) => prepare.run(),
             Command::Storm(storm) => storm.run(),
+            Command::StormPart(part) => part.run(),
             Command::History(history) => history.run(),
             Command::Ratios(ratios) => ratios.run(),
             Command::Compare { before, after, json } => {

@@ -1,8 +1,9 @@
 //! Deals a load out, lets all begin at once, and adds up what they measured.
 
-use super::{Language, Order, Task, Tell, hear, say};
+use super::{Language, Order, Task, Tell};
 use crate::{
     history, interrupt,
+    lines::{hear, say},
     load::{Measured, Progress, Watcher},
     process::Helper,
     roster::Roster,
@@ -98,8 +99,7 @@ pub fn run(
         ];
         let language = match &roster {
             Some(roster) => {
-                let places: Vec<usize> = users.iter().cloned().flatten().collect();
-                let part = roster.part(places.into_iter());
+                let part = roster.part(users.iter().cloned().flatten());
                 Language::Starling { users: users::render_roster(&part) }
             }
             None => Language::Relay { first: before },

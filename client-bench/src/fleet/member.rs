@@ -1,10 +1,11 @@
 //! One process of a load: does the part that the coordinator gives it.
 
-use super::{Language, Order, Task, Tell, hear, say};
+use super::{Language, Order, Task, Tell};
 use crate::{
     dialect::{Relay, Starling},
     history::HistoryFile,
     interrupt,
+    lines::{hear, say},
     load::{self, Plan, Progress, Watcher},
     machine,
     sources::Sources,

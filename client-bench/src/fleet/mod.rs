@@ -13,10 +13,8 @@ use crate::{
     load::{Measured, Progress},
     scenario::Scenario,
 };
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use std::{
-    io::{BufRead, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -68,20 +66,4 @@ enum Tell {
         users: String,
     },
     Failed(String),
-}
-
-/// One line, one message.
-fn say<M: Serialize>(to: &mut impl Write, message: &M) -> Result<()> {
-    let mut line = serde_json::to_string(message)?;
-    line.push('\n');
-    to.write_all(line.as_bytes()).context("the other end of the load is gone")
-}
-
-/// None: the other end closed.
-fn hear<M: DeserializeOwned>(from: &mut impl BufRead) -> Result<Option<M>> {
-    let mut line = String::new();
-    if from.read_line(&mut line).context("the other end of the load is gone")? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(serde_json::from_str(&line).context("the other end speaks another version")?))
 }

@@ -2,6 +2,7 @@
 
 use super::{
     HoldTally, Manner,
+    holders::{Closing, Order},
     pace::{Pace, Search, TRIAL_S},
 };
 use crate::{
@@ -12,11 +13,13 @@ use crate::{
     history::HistoryFile,
     interrupt,
     latency::Latencies,
+    parts::Work,
     progress::Progress,
     roster::Roster,
     sources::Sources,
 };
 use anyhow::{Result, ensure};
+use serde_json::Value;
 use std::{
     net::SocketAddr,
     path::Path,
@@ -249,7 +252,7 @@ impl Holder {
         let until = Instant::now() + duration;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let kept = self.keep_on(left.min(Duration::from_secs(1)));
+            let kept = self.keep_for(left.min(Duration::from_secs(1)));
             self.progress.blame(kept)?;
             let (devices, beats) = (self.ledger.devices, self.crowd.dialect.beats);
             self.progress.tell(|| format!("{devices} held, {beats} heartbeats so far"));
@@ -260,7 +263,7 @@ impl Holder {
     }
 
     /// As [`Holder::keep`], in whatever phase this is.
-    pub fn keep_on(&mut self, duration: Duration) -> Result<()> {
+    fn keep_for(&mut self, duration: Duration) -> Result<()> {
         let until_ns = self.crowd.clock.now_ns() + ns(duration);
         loop {
             let left = until_ns.saturating_sub(self.crowd.clock.now_ns());
@@ -325,6 +328,38 @@ impl Holder {
             });
             self.sent += 1;
         }
+    }
+}
+
+/// One part of a crowd.
+impl Work for Holder {
+    type Order = Order;
+
+    fn obey(&mut self, order: Order) -> Result<Value> {
+        match order {
+            Order::Grow(count) => self.grow_to(count)?,
+            Order::UntilBeaten => self.until_beaten()?,
+            Order::Cut(step) => self.cut(step)?,
+        }
+        Ok(Value::Null)
+    }
+
+    fn holds(&self) -> bool {
+        !self.crowd.is_empty()
+    }
+
+    fn keep_on(&mut self, duration: Duration) -> Result<()> {
+        let kept = self.keep_for(duration);
+        self.progress.blame(kept)
+    }
+
+    fn finish(&mut self) -> Result<Value> {
+        let (tally, login) = self.finish()?;
+        Ok(serde_json::to_value(Closing { tally, login })?)
+    }
+
+    fn users(&self) -> &Roster {
+        self.users()
     }
 }
 

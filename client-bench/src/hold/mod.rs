@@ -1,11 +1,12 @@
 //! `starling-bench hold`: a crowd of logged-in devices that do nothing, and what each costs.
 
 mod holder;
+mod holders;
 mod pace;
-mod parts;
 
+pub use holder::Holder;
+pub use holders::Holders;
 pub use pace::Pace;
-pub use parts::{Parts, serve_part};
 
 use crate::{
     arguments::Target,
@@ -13,10 +14,11 @@ use crate::{
     latency::{Latencies, Percentiles},
     machine::{self, Machine, Memory},
     operator::{Counters, Operator},
+    parts,
     report::{Report, line},
     users::Users,
 };
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::{
     net::IpAddr,
@@ -24,8 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Files a process needs besides its connections.
-const RESERVE: usize = 200;
 /// The server's counter of devices that are logged in.
 const SESSIONS: &str = "shard sessions";
 
@@ -155,22 +155,20 @@ pub struct HoldTally {
 ///
 /// # Errors
 /// The server refuses or closes a connection, or a message does not come.
-pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
-    let limit = machine::raise_file_limit()?.saturating_sub(RESERVE).min(plan.per_process);
-    ensure!(plan.connections > 0 && limit > 0, "nothing to hold");
-    let processes = plan.connections.div_ceil(limit);
+pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Holders)> {
+    let processes = parts::processes(plan.connections, plan.per_process)?;
     // Anew each time: whoever says nothing for as long as a large crowd takes is closed.
     let operator = || Operator::connect(target.server, &target.operator_key);
     let mut users = Users::open_or_cached(target.users.as_deref(), &target.operator_key)?;
     // Each process has a user of its own that writes to the others.
     users.ensure(plan.connections + processes, &mut operator()?)?;
-    let mut parts = Parts::start(target, plan, processes, &mut users)?;
+    let mut holders = Holders::start(target, plan, processes, &users)?;
     let before = operator()?.counters()?;
     let empty = Point::now(&before, target.server_pid, 0)?;
     let smaller = plan.report_at.iter().copied().filter(|count| *count < plan.connections);
     let mut points = Vec::new();
     for count in smaller.chain([plan.connections]) {
-        let grown = parts.grow_to(count).and_then(|()| parts.keep(plan.quiet));
+        let grown = holders.grow_to(count).and_then(|()| holders.keep(plan.quiet));
         users.or_forget(grown)?;
         let now = operator()?.counters()?;
         if interrupt::requested() {
@@ -184,18 +182,18 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
     }
     let server_cpu_s = || target.server_pid.map(machine::running_cpu_s).transpose();
     let (cpu_s, begun) = (server_cpu_s()?, Instant::now());
-    parts.keep(plan.rest)?;
+    holders.keep(plan.rest)?;
     let rested_s = begun.elapsed().as_secs_f64();
     let used_s = server_cpu_s()?.zip(cpu_s).map(|(after, before)| after - before);
     let used_s = used_s.filter(|_| !plan.rest.is_zero() && !interrupt::requested());
     if plan.until_beaten && !interrupt::requested() {
-        parts.until_beaten()?;
+        holders.until_beaten()?;
     }
     if let Some(step) = plan.cut_every.filter(|_| !interrupt::requested()) {
-        parts.cut(step)?;
+        users.or_forget(holders.cut(step))?;
     }
     let after = operator()?.counters()?;
-    let (tally, login): (HoldTally, Latencies) = parts.finish(&mut users)?;
+    let (tally, login): (HoldTally, Latencies) = holders.finish(&mut users)?;
     users.save()?;
     let last = &points[points.len() - 1];
     let first = if points.len() > 1 { &points[0] } else { &empty };
@@ -230,7 +228,7 @@ pub fn run(target: &Target, plan: &HoldPlan) -> Result<(Hold, Parts)> {
         before,
         after,
     };
-    Ok((hold, parts))
+    Ok((hold, holders))
 }
 
 impl Point {

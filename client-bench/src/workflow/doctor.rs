@@ -9,16 +9,13 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use std::{fs, net::TcpStream, time::Duration};
 
-/// Files this process needs besides its connections.
-const RESERVE: usize = 100;
-
 /// The crew, with as many processes as the limit of open files makes necessary if none were asked
 /// for.
 ///
 /// # Errors
 /// Those that were asked for may not open that many files.
 pub fn enough(connections: usize, crew: &Crew) -> Result<Crew> {
-    let files = machine::raise_file_limit()?.saturating_sub(RESERVE).max(1);
+    let files = machine::connection_limit()?.max(1);
     let necessary = connections.div_ceil(files).saturating_sub(crew.machines);
     let least = usize::from(crew.machines == 0);
     let processes = if crew.processes == 0 { necessary.max(least) } else { crew.processes };
@@ -88,7 +85,7 @@ mod tests {
 
     #[test]
     fn as_many_processes_are_taken_as_the_limit_of_open_files_makes_necessary() {
-        let files = machine::raise_file_limit().unwrap() - RESERVE;
+        let files = machine::connection_limit().unwrap();
         let processes = |connections, asked, machines| {
             let crew = Crew { machines, ..Crew::here(asked, Vec::new()) };
             enough(connections, &crew).map(|crew| (crew.processes, crew.machines))

@@ -16,8 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Files a process needs besides its connections.
-const RESERVE: usize = 100;
 /// The kernel keeps a closed socket for 60 s at most.
 const FORGOTTEN: Duration = Duration::from_secs(75);
 
@@ -76,7 +74,7 @@ pub fn measure(
     split: bool,
     core: Option<usize>,
 ) -> Result<Idle> {
-    let limit = machine::raise_file_limit()?.saturating_sub(RESERVE);
+    let limit = machine::connection_limit()?;
     ensure!(connections <= limit, "a process may open {limit} connections here");
     let (holder, address) = Helper::role(&["yardstick", "idle", "--serve"], core)?;
     let warm = TcpStream::connect(address)?;

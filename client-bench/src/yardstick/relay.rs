@@ -7,7 +7,6 @@ use crate::{
     load::{self, Outcome, Plan, Unwatched},
     process::Helper,
     scenario::Scenario,
-    sources::Sources,
     storm::{self, Storm, StormPlan},
 };
 use anyhow::{Context, Result};
@@ -42,8 +41,9 @@ impl RelayServer {
         let plan = StormPlan {
             server: self.address,
             server_pid: Some(self.pid()),
-            sources: Sources::default(),
+            sources: Vec::new(),
             connections,
+            per_process: usize::MAX,
             rate: None,
             measured,
         };

@@ -16,7 +16,6 @@ use crate::{
     operator::{Counters, Operator},
     pair, report,
     schedule::Drive,
-    sources::Sources,
     storm::{self, Storm, StormPlan},
     sync,
     users::Users,
@@ -257,8 +256,9 @@ impl Bench {
         let plan = StormPlan {
             server: target.server,
             server_pid: target.server_pid,
-            sources: Sources::default(),
+            sources: Vec::new(),
             connections: WAVE,
+            per_process: usize::MAX,
             rate: None,
             measured: self.measured,
         };
