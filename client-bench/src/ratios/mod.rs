@@ -3,6 +3,7 @@
 //! for a machine's speed changes from one minute to the next.
 
 mod cells;
+mod course;
 mod goals;
 mod server;
 
@@ -12,15 +13,18 @@ use crate::{
     interrupt,
     machine::{Machine, Wanted},
     report,
+    yardstick::redis,
 };
 use anyhow::{Context, Result, ensure};
 use cells::Bench;
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use goals::GOALS;
+use course::{Figures, Samples};
+use goals::{GOALS, What};
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 /// Fewer rounds than this make a short run.
@@ -65,10 +69,10 @@ pub struct Ratio {
     pub rounds: Vec<f64>,
 }
 
-/// Measures as planned, and prints; `false` if a floor is missed.
+/// Measures as planned, and prints; `false` if a floor is missed, or a figure.
 ///
 /// # Errors
-/// The server or a yardstick does not run, or a message was lost.
+/// The server's program is not there.
 pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     ensure!(plan.rounds > 0, "no rounds");
     let wanted = |goal: &Goal| plan.only.is_empty() || plan.only.iter().any(|id| id == goal.id);
@@ -76,6 +80,13 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
         ensure!(GOALS.iter().any(|goal| goal.id == id), "there is no ratio {id}");
     }
     interrupt::listen()?;
+    // Better said now than in every round.
+    eprintln!("{}", version_of(&plan.server)?);
+    let against_redis =
+        GOALS.iter().any(|goal| wanted(goal) && matches!(goal.what, What::Redis(_)));
+    if let Some(Err(error)) = against_redis.then(|| version_of(Path::new(redis::PROGRAM))) {
+        eprintln!("P15 will fail: {error:#}");
+    }
     let (server_core, load_core) = report::two_cores()?;
     report::on_core(load_core)?;
     let bench = Bench {
@@ -85,40 +96,11 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
         measured: plan.measured,
         quiet: plan.quiet,
     };
-    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); GOALS.len()];
-    let mut failed = false;
-    // Goals of one measurement stand side by side.
-    let groups: Vec<_> = GOALS
-        .chunk_by(|one, other| one.what == other.what)
-        .filter(|group| group.iter().any(&wanted))
-        .collect();
-    let all = plan.rounds * groups.len();
-    let begun = Instant::now();
-    'rounds: for round in 1..=plan.rounds {
-        for (place, group) in groups.iter().enumerate() {
-            let done = (round - 1) * groups.len() + place;
-            eprintln!("{}", headline(group, round, plan.rounds, left(begun, done, all)));
-            let before = Wanted::now()?;
-            let figures = bench.measure(group[0].what);
-            let stolen = Wanted::now()?.stolen_since(before);
-            let figures = figures.and_then(|figures| judge(stolen).map(|()| figures));
-            if interrupt::requested() {
-                eprintln!("interrupted: this is what there is");
-                break 'rounds;
-            }
-            match figures {
-                Ok(figures) => note(group, &figures, &mut samples),
-                // One that fails does not take the others with it; it shows in the end.
-                Err(error) => {
-                    failed = true;
-                    eprintln!("  FAILED: {error:#}");
-                }
-            }
-        }
-    }
-    let measured =
-        GOALS.iter().zip(samples).filter(|(goal, rounds)| wanted(goal) && !rounds.is_empty());
-    let ratios: Vec<Ratio> = measured.map(|(goal, rounds)| Ratio::of(goal, rounds)).collect();
+    let samples = course::run(plan.rounds, wanted, |what| undisturbed(|| bench.measure(what)));
+    let all = || GOALS.iter().zip(&samples).filter(|(goal, _)| wanted(goal));
+    let measured = all().filter(|(_, samples)| !samples.rounds.is_empty());
+    let ratios: Vec<Ratio> =
+        measured.map(|(goal, samples)| Ratio::of(goal, samples.rounds.clone())).collect();
     if json {
         println!("{}", serde_json::to_string_pretty(&ratios)?);
     } else {
@@ -127,8 +109,33 @@ pub fn run(plan: &RatiosPlan, json: bool) -> Result<bool> {
     for (goal, measured) in beyond(&ratios) {
         eprintln!("{} {measured:.2}: above 1 the yardstick is bad, so mend it first", goal.name());
     }
-    let all_measured = GOALS.iter().filter(|goal| wanted(goal)).count() == ratios.len();
-    Ok(!failed && all_measured && ratios.iter().all(|ratio| ratio.holds))
+    all().flat_map(|(goal, samples)| shortfall(goal, samples, plan.rounds)).for_each(|line| {
+        eprintln!("{line}");
+    });
+    let whole = all().all(|(_, samples)| samples.rounds.len() == plan.rounds);
+    Ok(whole && ratios.iter().all(|ratio| ratio.holds))
+}
+
+/// What a program says of its version.
+fn version_of(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(output.status.success(), "{} --version: {}", program.display(), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What `measure` finds, unless others had too much of the processors meanwhile.
+fn undisturbed(measure: impl FnOnce() -> Result<Figures>) -> Result<Figures> {
+    let before = Wanted::now()?;
+    let figures = measure()?;
+    judge(Wanted::now()?.stolen_since(before))?;
+    Ok(figures)
+}
+
+/// Why there are fewer rounds of a goal than were asked for.
+fn shortfall(goal: &Goal, samples: &Samples, rounds: usize) -> Option<String> {
+    let failure = samples.failure.as_ref().filter(|_| samples.rounds.len() < rounds)?;
+    Some(format!("{}: {} of {rounds} rounds; {failure}", goal.name(), samples.rounds.len()))
 }
 
 /// Whether a round counts in which others got such a share of the processors.
@@ -139,30 +146,6 @@ fn judge(stolen: f64) -> Result<()> {
         100.0 * stolen
     );
     Ok(())
-}
-
-/// What is measured next, and how long everything may still take.
-fn headline(group: &[Goal], round: usize, rounds: usize, left: Option<Duration>) -> String {
-    let mut ids: Vec<&str> = group.iter().map(|goal| goal.id).collect();
-    ids.dedup();
-    let left = left
-        .map_or(String::new(), |left| format!(", about {} min left", left.as_secs().div_ceil(60)));
-    format!("round {round} of {rounds}: {}{left}", ids.join(", "))
-}
-
-/// Judged by what is done; nothing is known of a first round until most of it is.
-fn left(begun: Instant, done: usize, all: usize) -> Option<Duration> {
-    (done > 3).then(|| begun.elapsed().mul_f64((all - done) as f64 / done as f64))
-}
-
-fn note(group: &[Goal], figures: &[f64], samples: &mut [Vec<f64>]) {
-    for (goal, figure) in group.iter().zip(figures) {
-        eprintln!("  {} {figure:.2} {}", goal.name(), goal.unit);
-        let known = GOALS.iter().position(|known| known.name() == goal.name());
-        if let Some(place) = known {
-            samples[place].push(*figure);
-        }
-    }
 }
 
 fn directory(directory: &Path) -> Result<PathBuf> {

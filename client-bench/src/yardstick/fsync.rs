@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::{fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{os::unix::fs::FileExt, path::Path, time::Duration};
 
 /// Room for the blocks; it is written round and round.
 const FILE_BYTES: u64 = 16 << 20;
@@ -35,8 +35,9 @@ pub fn measure(
     pause: Duration,
     directory: &Path,
 ) -> Result<Fsync> {
-    let path = directory.join("yardstick.fsync");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let kept = tempfile::Builder::new().prefix("fsync-").tempfile_in(directory);
+    let kept = kept.with_context(|| format!("cannot write to {}", directory.display()))?;
+    let file = kept.as_file();
     for megabyte in 0..FILE_BYTES >> 20 {
         file.write_all_at(&vec![1; 1 << 20], megabyte << 20)?;
     }
@@ -58,8 +59,6 @@ pub fn measure(
         std::thread::sleep(pause);
     }
     let seconds = clock.now_ns() as f64 / 1e9;
-    drop(file);
-    std::fs::remove_file(&path)?;
     let latency = latencies.percentiles();
     Ok(Fsync { bytes, syncs_per_s: syncs as f64 / seconds, latency, latencies })
 }

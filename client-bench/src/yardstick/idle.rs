@@ -1,6 +1,7 @@
 //! Y1: sockets that are held and nothing else. What the kernel keeps for them is the floor.
 
 use crate::{
+    interrupt,
     link::Link,
     machine::{self, Memory},
     poller::{Poller, Watch},
@@ -16,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Whether Ctrl-C asked for the end is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The kernel keeps a closed socket for 60 s at most.
 const FORGOTTEN: Duration = Duration::from_secs(75);
 
@@ -78,7 +81,7 @@ pub fn measure(
     ensure!(connections <= limit, "a process may open {limit} connections here");
     let (holder, address) = Helper::role(&["yardstick", "idle", "--serve"], core)?;
     let warm = TcpStream::connect(address)?;
-    sleep(quiet);
+    rest(quiet)?;
     let before = Memory::now(Some(holder.pid()))?;
     let objects_before = split.then(machine::slab_object_bytes).transpose()?;
     let sources = Sources::default();
@@ -90,7 +93,7 @@ pub fn measure(
         poller.add(link.stream(), index, Watch::Read)?;
         links.push(link);
     }
-    sleep(quiet);
+    rest(quiet)?;
     let after = Memory::now(Some(holder.pid()))?;
     let client_share = match objects_before {
         None => None,
@@ -126,6 +129,19 @@ pub fn measure(
     })
 }
 
+/// Waits for `duration`.
+///
+/// # Errors
+/// Ctrl-C ends it.
+fn rest(duration: Duration) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < duration {
+        ensure!(!interrupt::requested(), "interrupted");
+        sleep(duration.saturating_sub(begun.elapsed()).min(LOOK_EVERY));
+    }
+    Ok(())
+}
+
 /// Waits until the kernel has no socket any more that only waits for late packets and frees
 /// nothing more, or until its time for that is over: other work may close sockets all along.
 ///
@@ -135,7 +151,7 @@ pub fn until_forgotten() -> Result<()> {
     let begun = Instant::now();
     let mut bytes = u64::MAX;
     while begun.elapsed() < FORGOTTEN {
-        sleep(Duration::from_secs(2));
+        rest(Duration::from_secs(2))?;
         let now = machine::slab_object_bytes()?;
         if machine::waiting_sockets()? < 1_000 && now >= bytes {
             break;

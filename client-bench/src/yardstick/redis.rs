@@ -12,6 +12,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Debian's Redis.
+pub const PROGRAM: &str = "redis-server";
+
 /// A Redis of our own.
 pub struct RedisServer {
     helper: Helper,
@@ -28,7 +31,7 @@ impl RedisServer {
     pub fn start(directory: &Path, core: Option<usize>) -> Result<RedisServer> {
         let address = free_address()?;
         let directory = tempfile::Builder::new().prefix("redis-").tempdir_in(directory)?;
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(PROGRAM);
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])

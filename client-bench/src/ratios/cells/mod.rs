@@ -4,6 +4,7 @@ mod latency;
 mod slow_readers;
 
 use super::{
+    course::Figures,
     goals::{BUSY, Crew, MANY, What},
     server::Server,
 };
@@ -43,6 +44,8 @@ const CROWD: usize = 15_000;
 const WAVE: usize = 5_000;
 /// How often an idle device says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(25);
+/// Between two lines about a crowd that is held.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 /// Bare sockets are quiet at once.
 const BARE_QUIET: Duration = Duration::from_secs(5);
 /// Devices that catch up from nothing.
@@ -58,10 +61,13 @@ pub struct Bench {
 
 impl Bench {
     /// One sample of each figure of `what`, in the order of the goals.
-    pub fn measure(&self, what: What) -> Result<Vec<f64>> {
+    ///
+    /// # Errors
+    /// There is none of them.
+    pub fn measure(&self, what: What) -> Result<Figures> {
         let directory = tempfile::Builder::new().prefix("ratio-").tempdir_in(&self.directory)?;
         let data = directory.path().join("data");
-        let one = |ratio: Result<f64>| ratio.map(|ratio| vec![ratio]);
+        let one = |ratio: Result<f64>| ratio.map(|ratio| vec![Ok(ratio)]);
         match what {
             What::Idle => self.idle(&data),
             What::Relay(crew) => one(self.against_relay(&data, crew)),
@@ -70,10 +76,10 @@ impl Bench {
             What::Logins => one(self.logins(&data)),
             What::CatchUp => one(self.catch_up(&data)),
             What::Disk => one(self.disk(&data)),
-            What::SlowReaders => {
-                let others = self.beside_slow_readers(&data)?;
-                Ok(vec![others, self.slow_readers_memory(&directory.path().join("other"))?])
-            }
+            What::SlowReaders => Ok(vec![
+                self.beside_slow_readers(&data),
+                self.slow_readers_memory(&directory.path().join("other")),
+            ]),
             What::Freeze => one(self.freeze()),
             What::Redis(crew) => one(self.against_redis(&data, crew)),
         }
@@ -117,7 +123,7 @@ impl Bench {
     }
 
     /// Memory, kernel memory against a bare socket, and processor time of an idle connection.
-    fn idle(&self, data: &Path) -> Result<Vec<f64>> {
+    fn idle(&self, data: &Path) -> Result<Figures> {
         let plan = HoldPlan {
             connections: CROWD,
             report_at: vec![FEW],
@@ -131,7 +137,7 @@ impl Bench {
             manner: Manner {
                 heartbeat_s: (HEARTBEAT.as_secs() as u32, HEARTBEAT.as_secs() as u32),
                 pace: Pace::Unbounded,
-                progress: None,
+                progress: Some(PROGRESS_EVERY),
             },
         };
         // Sockets that wait for late packets are slabs too.
@@ -166,9 +172,9 @@ impl Bench {
             kernel.1
         ));
         Ok(vec![
-            hold.server_pss_bytes_per_connection.context(unknown)?,
-            kernel.0 / kernel.1,
-            hold.idle_cpu_us_per_connection_s.context(unknown)?,
+            hold.server_pss_bytes_per_connection.context(unknown),
+            Ok(kernel.0 / kernel.1),
+            hold.idle_cpu_us_per_connection_s.context(unknown),
         ])
     }
 
