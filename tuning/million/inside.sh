@@ -7,10 +7,9 @@ set -eu
 directory=$1 result=$2
 # shellcheck disable=SC1091 # written by run
 . "$directory/parameters"
-address=127.0.0.1:7400
 began=$(date +%s)
 phase=start
-server=
+server= running=
 
 elapsed() { echo $(($(date +%s) - began)); }
 say() { printf '%6s s  %s: %s\n' "$(elapsed)" "$phase" "$1"; }
@@ -24,16 +23,29 @@ begin() {
     phase=$1
     say "begins"
 }
-stop() { [ -z "$server" ] || kill "$server" 2>/dev/null || :; }
+# What was started here ends here, and is gone then: but for a machine that is switched off anyway.
+stop() {
+    for child in $running $server; do kill "$child" 2>/dev/null || :; done
+    [ "$end" = off ] || wait
+}
 trap stop EXIT
 trap 'exit 130' INT TERM
 
 # bounded COMMAND...: ends with the time of the whole.
-bounded() {
+left() {
     left_s=$((limit_s - $(elapsed)))
     [ $left_s -gt 0 ] || fail "the time is up"
-    timeout "$left_s" "$@"
 }
+bounded() {
+    left
+    # Beside this shell, which could not hear of its own end before it came back.
+    timeout "$left_s" "$@" &
+    running=$!
+    wait $running || { running= && return 1; }
+    running=
+}
+# Sockets of the whole machine.
+sockets() { awk '/^TCP:/ { print $3 }' /proc/net/sockstat; }
 # number FILE NAME: the first value of that name in a JSON file.
 number() { sed -n "s/.*\"$2\":\(-\{0,1\}[0-9.]*\).*/\1/p" "$1" | head -n 1; }
 calculate() { awk "BEGIN { printf \"%.0f\", $1 }"; }
@@ -53,7 +65,7 @@ put sysctls "$(for name in fs.nr_open fs.file-max net.core.somaxconn net.ipv4.tc
 done)"
 
 begin "bare holder (Y1)"
-bounded starling-bench yardstick idle --connections "$yardstick" --seconds 5 --split --json \
+bounded starling-bench yardstick idle --connections "$yardstick" --seconds $((quiet < 5 ? quiet : 5)) --split --json \
     >"$directory/idle.json" || fail "the bare holder"
 both=$(number "$directory/idle.json" slab_bytes_per_connection)
 client=$(number "$directory/idle.json" client_slab_bytes_per_connection)
@@ -65,7 +77,8 @@ put idle_slab_client "$client"
 put idle_user "$(number "$directory/idle.json" pss_bytes_per_connection)"
 
 begin "server"
-starling-server --data "$directory/data" --listen $address --heartbeat-s "$heartbeat" \
+sockets=$(sockets)
+starling-server --data "$directory/data" --listen "$listen" --heartbeat-s "$heartbeat" \
     ${shards:+--shards "$shards"} >"$directory/ready" 2>"$directory/server.log" &
 server=$!
 tries=600
@@ -75,6 +88,7 @@ until grep -q ready "$directory/ready"; do
         { tail -n 20 "$directory/server.log" && fail "the server does not start"; }
     sleep 0.2
 done
+address=$(sed -n 's/.* ready on \([^,]*\),.*/\1/p' "$directory/ready")
 say "$(cat "$directory/ready")"
 put server "$(cat "$directory/ready")"
 
@@ -84,10 +98,11 @@ few=$((connections / 20))
 # The kernel tells root how much each kind of object takes; looked at before, and when all are held.
 slabs() { cat /proc/slabinfo >"$directory/slabs-$1" 2>/dev/null || :; }
 slabs before
+left
 {
-    bounded $tool_on starling-bench hold --server $address --operator-key "$directory/data/operator.key" \
+    timeout "$left_s" $tool_on starling-bench hold --server "$address" --operator-key "$directory/data/operator.key" \
         --users "$directory/users" --server-pid $server --connections "$connections" \
-        --report-at $few --seconds 30 --login-rate search --progress 10 \
+        --report-at $few --seconds "$quiet" --login-rate search --progress 10 \
         --heartbeat-min "$heartbeat" --heartbeat-max "$heartbeat" --until-beaten --cut-every 100 \
         --json >"$directory/hold.json" || :
     touch "$directory/crowd-ended"
@@ -130,7 +145,7 @@ if [ "$end" = orderly ]; then
     wait $crowd
     # The server has as many ends of connections to see before it can end in its few seconds.
     tries=300
-    while [ "$(awk '/^TCP:/ { print $3 }' /proc/net/sockstat)" -gt 1000 ] && [ $tries -gt 0 ]; do
+    while [ "$(sockets)" -gt $((sockets + 1000)) ] && [ $tries -gt 0 ]; do
         tries=$((tries - 1))
         sleep 1
     done

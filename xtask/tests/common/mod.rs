@@ -29,7 +29,7 @@ pub fn main(test: fn()) -> ExitCode {
 
 fn serve() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let command_line = settings::parse(&arguments).unwrap();
+    let command_line = settings::parse(&arguments).unwrap_or_else(|error| error.exit());
     match Settings::gather(command_line).and_then(|settings| starling_server::run(&settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => panic!("{failure}"),
