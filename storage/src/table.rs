@@ -1,5 +1,9 @@
 //! The rows of a family in memory, every version of them. They stand in leaves, which copies share
 //! until one of the two changes a leaf: so a backup costs little, however many rows there are.
+//!
+//! It is our own since the simulation took 6 to 9 % more processor time on `imbl::OrdMap` 7.0.2 with a
+//! copy for each unsynced batch (2026-11-22, means of 25 turns, most on a busy machine; 2.6 % more
+//! instructions), and it brings eight more crates.
 
 use crate::backend::EachRow;
 use std::{borrow::Cow, ops::ControlFlow, sync::Arc};
