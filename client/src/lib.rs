@@ -15,6 +15,7 @@ pub mod command;
 mod content;
 #[cfg(feature = "tokio")]
 mod net;
+mod network;
 mod session;
 mod store;
 mod types;
@@ -24,6 +25,9 @@ pub use content::{content_of, text_of};
 pub use net::{
     CallError, Client, ClientSettings, ConnectError, Events, SendError, Sending, Status, account,
     operator,
+};
+pub use network::{
+    KnownNetwork, MAX_NETWORK_NAME_BYTES, MAX_NETWORKS, Network, NetworkError, TooLong,
 };
 pub use session::{Event, Session, SessionSettings, StopReason, Welcomed, Wish};
 pub use store::{Change, MemoryStore, Saved, Store, StoreError};

@@ -6,8 +6,8 @@ mod support;
 
 use proptest::prelude::*;
 use starling_client::{
-    Change, Entry, EntryState, Event, Journal, MemoryStore, OpenError, Outgoing, Peer, Receipt,
-    Saved, SqliteStore, Store, Unsent,
+    Change, Entry, EntryState, Event, Journal, KnownNetwork, MemoryStore, Network, OpenError,
+    Outgoing, Peer, Receipt, Saved, SqliteStore, Store, TooLong, Unsent,
     codec::{
         ConversationId, DeviceId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, UserId,
         wire::Class,
@@ -55,6 +55,13 @@ fn change() -> impl Strategy<Value = Change> {
         true => own_event(seq, epoch, seq, seq + 100),
         false => event(seq, epoch),
     });
+    // More networks than are kept.
+    let too_long = prop::option::of((any::<u32>(), any::<u64>()));
+    let network = (0u8..20, any::<u32>(), too_long).prop_map(|(which, heartbeat_s, too_long)| {
+        let network = Network::named(&"x".repeat(which.into())).unwrap();
+        let too_long = too_long.map(|(heartbeat_s, at_ms)| TooLong { heartbeat_s, at_ms });
+        KnownNetwork { network, heartbeat_s, too_long }
+    });
     prop_oneof![
         1 => (1u32..3).prop_map(|device| {
             let device = DeviceId(device);
@@ -67,6 +74,7 @@ fn change() -> impl Strategy<Value = Change> {
         2 => place.clone().prop_map(Change::Highest),
         2 => place.prop_map(Change::Rewind),
         2 => any::<u64>().prop_map(Change::NextSendNo),
+        4 => network.prop_map(Change::Network),
         8 => event.prop_map(Change::Applied),
         8 => entry.prop_map(Change::Outbox),
         4 => (0u64..8).prop_map(|which| Change::Settled(Nonce(u64::MAX - which))),
@@ -122,14 +130,37 @@ fn a_later_format_is_refused_and_what_is_no_database_too() {
     let folder = tempfile::tempdir().unwrap();
     drop(SqliteStore::open(folder.path()).unwrap());
     let database = rusqlite::Connection::open(folder.path().join("profile.db")).unwrap();
-    database.pragma_update(None, "user_version", 2).unwrap();
+    database.pragma_update(None, "user_version", 3).unwrap();
     drop(database);
     let opened = SqliteStore::open(folder.path());
-    assert!(matches!(opened, Err(OpenError::UnknownFormat { format: 2, .. })));
+    assert!(matches!(opened, Err(OpenError::UnknownFormat { format: 3, .. })));
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("profile.db"), [b'x'; 4_096]).unwrap();
     assert!(matches!(SqliteStore::open(folder.path()), Err(OpenError::Broken { .. })));
+}
+
+/// Format 1 had no networks.
+#[test]
+fn a_profile_of_the_first_format_is_read_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(folder.path()).unwrap();
+    let applied =
+        [Change::Identity(identity()), Change::ConnectNo(7), Change::Applied(event(1, 1))];
+    store.commit(&applied).unwrap();
+    let (before, hash) = (store.load().unwrap(), store.state_hash().unwrap());
+    drop(store);
+    let database = rusqlite::Connection::open(folder.path().join("profile.db")).unwrap();
+    database.execute_batch("DROP TABLE network; PRAGMA user_version = 1").unwrap();
+    drop(database);
+
+    let mut store = SqliteStore::open(folder.path()).unwrap();
+    assert_eq!((store.load().unwrap(), store.state_hash().unwrap()), (before, hash));
+    let network = Network::named("wifi").unwrap();
+    let known = KnownNetwork { network, heartbeat_s: 240, too_long: None };
+    store.commit(&[Change::Network(known.clone())]).unwrap();
+    drop(store);
+    assert_eq!(SqliteStore::open(folder.path()).unwrap().load().unwrap().networks, [known]);
 }
 
 #[test]

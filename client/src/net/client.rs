@@ -2,10 +2,14 @@
 
 use super::driver::{Call, Driver, Recorder};
 use crate::{
-    Answer, Entry, Event, Outgoing, Page, Peer, QueueError, Receipt, Refusal, Request,
+    Answer, Entry, Event, Network, Outgoing, Page, Peer, QueueError, Receipt, Refusal, Request,
     RequestError, Session, SessionSettings, StopReason, Store, StoreError, Unsent,
 };
-use starling_codec::{Nonce, UserId, history::Record, wire};
+use starling_codec::{
+    Nonce, UserId,
+    history::Record,
+    wire::{self, AppState},
+};
 use std::{
     future::Future,
     pin::Pin,
@@ -311,6 +315,35 @@ impl Client {
     pub async fn change_password(&self, old: &str, new: &str) -> Result<(), RequestError> {
         let (old, new) = (old.to_owned(), new.to_owned());
         self.request(Request::ChangePassword { old, new }).await.map(|_| ())
+    }
+
+    /// Says which network the device is on now: to be called whenever the system says that the way
+    /// to the server is another one, also if it has the same name. The connection is left and a new
+    /// one opened at once. The longest heartbeat that a network bears is learnt for each by its
+    /// name, and kept; [`ClientSettings`] names the first one.
+    ///
+    /// ```no_run
+    /// use starling_client::{Client, Network, NetworkError, codec::wire::AppState};
+    ///
+    /// # async fn example(client: Client) -> Result<(), NetworkError> {
+    /// // The system says: out of the house, with the telephone in the pocket.
+    /// client.change_network(Network::named("cellular")?).await;
+    /// client.set_app_state(AppState::Background).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn change_network(&self, network: Network) {
+        // If the session has ended there is nothing to be opened.
+        let _ = self.call(Call::ChangeNetwork { network }).await;
+    }
+
+    /// Says whether a person looks at the app from now on. In the background heartbeats become as
+    /// long as network and settings allow, up to 15 minutes, for which the connection is opened
+    /// anew a few times in a network's life. When a person looks, the server is asked at once
+    /// whether it is there, and then every 60 seconds or more often.
+    pub async fn set_app_state(&self, app_state: AppState) {
+        // If the session has ended nobody asks.
+        let _ = self.call(Call::SetAppState { app_state }).await;
     }
 
     /// Revokes this device's token, at the server and in the store, and ends the session.

@@ -3,10 +3,10 @@
 use super::client::{SendError, Sending, Status};
 use super::link::connect;
 use crate::{
-    Answer, Entry, Event, Outgoing, QueueError, Receipt, Request, RequestError, Session, Store,
-    Wish,
+    Answer, Entry, Event, Network, Outgoing, QueueError, Receipt, Request, RequestError, Session,
+    Store, Wish,
 };
-use starling_codec::{Nonce, history::Record};
+use starling_codec::{Nonce, history::Record, wire::AppState};
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
@@ -32,6 +32,8 @@ pub(super) enum Call {
     Flush { reply: oneshot::Sender<()> },
     Discard { nonce: Nonce },
     Request { request: Request, reply: Reply },
+    ChangeNetwork { network: Network },
+    SetAppState { app_state: AppState },
     Close,
 }
 
@@ -220,6 +222,12 @@ impl<S: Store> Driver<S> {
                     let _ = reply.send(Err(error));
                 }
             },
+            Call::ChangeNetwork { network } => {
+                // Whatever is open or opening goes the old way.
+                self.link = Link::None;
+                self.session.change_network(now_ms, network);
+            }
+            Call::SetAppState { app_state } => self.session.set_app_state(now_ms, app_state),
             Call::Close => self.session.close(),
         }
         self.write();

@@ -7,6 +7,7 @@
 //! depends on the store leaves before the store has it.
 
 mod event;
+mod heartbeat;
 mod inbox;
 mod opening;
 mod outbox;
@@ -18,16 +19,17 @@ pub use event::{Event, StopReason, Welcomed, Wish};
 pub(crate) use opening::opening;
 
 use crate::{
-    Change, Entry, EntryState, Identity, Outgoing, QueueError, Refusal, Request, RequestError,
-    Store, StoreError, backoff::Backoff,
+    Change, Entry, EntryState, Identity, Network, Outgoing, QueueError, Refusal, Request,
+    RequestError, Store, StoreError, backoff::Backoff,
 };
+use heartbeat::Heartbeat;
 use opening::Live;
 use outbox::Outbox;
 use recorder::Recorder;
 use requests::Requests;
 use starling_codec::{
-    Decoded, Epoch, EpochTag, ErrorCode, Frame, Kind, Nonce, Place, append_frame, append_ping,
-    append_pong, decode_frame,
+    Decoded, Epoch, EpochTag, ErrorCode, Frame, Kind, Nonce, Place, append_frame, append_pong,
+    decode_frame,
     history::{Fact, Record},
     limits,
     wire::{self, AppState},
@@ -40,7 +42,10 @@ pub struct SessionSettings {
     /// Name and version of the program, for the server's logs; at most 64 bytes.
     pub program: String,
     pub app_state: AppState,
-    /// The range of heartbeats that network and battery allow, in seconds.
+    /// The network that the device is on when the session begins.
+    pub network: Network,
+    /// The range of heartbeats that the app allows, in seconds; 0: the protocol's own limit. What
+    /// the network bears of it is learnt: [`Session::set_app_state`].
     pub heartbeat_min_s: u32,
     pub heartbeat_max_s: u32,
     /// Events, and bytes of them, that the server may send beyond the cursor.
@@ -54,7 +59,8 @@ impl Default for SessionSettings {
             program: concat!("starling-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             app_state: AppState::Foreground,
             heartbeat_min_s: limits::MIN_HEARTBEAT_S,
-            heartbeat_max_s: 60,
+            network: Network::default(),
+            heartbeat_max_s: limits::MAX_HEARTBEAT_S,
             window_events: 1_024,
             window_bytes: 256 * 1024,
         }
@@ -75,11 +81,14 @@ pub struct Session<S> {
     requests: Requests,
     state: State,
     backoff: Backoff,
+    heartbeat: Heartbeat,
     /// The app takes its events about as fast as they come.
     keeping_up: bool,
     /// The front of a frame whose rest has not come.
     input: Vec<u8>,
     output: Vec<u8>,
+    /// How much of the output was taken, ever.
+    written_bytes: u64,
     /// To be committed, and to be told after that.
     changes: Vec<Change>,
     news: Vec<Event>,
@@ -92,6 +101,8 @@ enum State {
     /// Without a link until a time.
     Offline {
         retry_at_ms: u64,
+        /// The server asked for so much time.
+        not_before_ms: u64,
     },
     /// HELLO is sent; WELCOME must come before the deadline.
     Opening {
@@ -112,6 +123,7 @@ impl<S: Store> Session<S> {
         let saved = store.load()?;
         let mut session = Session {
             store,
+            heartbeat: Heartbeat::new(settings.network.clone(), saved.networks),
             settings,
             connect_no: saved.connect_no,
             epoch: saved.epoch,
@@ -121,11 +133,12 @@ impl<S: Store> Session<S> {
             outbox: Outbox::new(saved.outbox, saved.next_send_no),
             identity: saved.identity,
             requests: Requests::default(),
-            state: State::Offline { retry_at_ms: 0 },
+            state: State::Offline { retry_at_ms: 0, not_before_ms: 0 },
             backoff: Backoff::new(seed),
             keeping_up: true,
             input: Vec::new(),
             output: Vec::new(),
+            written_bytes: 0,
             changes: Vec::new(),
             news: Vec::new(),
             events: VecDeque::new(),
@@ -141,6 +154,7 @@ impl<S: Store> Session<S> {
     /// A link is open: says HELLO with a number that no connection of this device had.
     pub fn opened(&mut self, now_ms: u64) {
         if let State::Offline { .. } = self.state {
+            self.changes.extend(self.heartbeat.is_reachable());
             self.say_hello(now_ms);
             self.settle();
         }
@@ -149,10 +163,11 @@ impl<S: Store> Session<S> {
     /// The link is lost, or could not be opened.
     pub fn closed(&mut self, now_ms: u64) {
         if self.has_link() {
+            self.link_died(now_ms, false);
             self.reconnect(now_ms, None);
-        } else if let State::Offline { .. } = self.state {
-            let retry_at_ms = now_ms + self.backoff.wait_ms(0);
-            self.state = State::Offline { retry_at_ms };
+        } else if let State::Offline { retry_at_ms, .. } = &mut self.state {
+            *retry_at_ms = now_ms + self.backoff.wait_ms(0);
+            self.heartbeat.is_unreachable();
         }
         self.settle();
     }
@@ -171,9 +186,10 @@ impl<S: Store> Session<S> {
                 &kept
             }
         };
-        if let State::Live(live) = &mut self.state {
-            live.heard_ms = now_ms;
-        }
+        let is_borne = match &mut self.state {
+            State::Live(live) => live.beats.hear(now_ms),
+            _ => false,
+        };
         let mut taken = 0;
         while self.has_link() {
             match decode_frame(&input[taken..], limits::MAX_LARGE_FRAME_BYTES) {
@@ -204,6 +220,10 @@ impl<S: Store> Session<S> {
             self.acknowledge_many();
             self.settle_doubts();
             self.write_sends(now_ms);
+            self.note_said(now_ms);
+            if is_borne {
+                self.heartbeat_answered(now_ms);
+            }
         }
         self.settle();
     }
@@ -216,6 +236,7 @@ impl<S: Store> Session<S> {
     /// The link took the first `bytes` of the output.
     pub fn written(&mut self, bytes: usize) {
         self.output.drain(..bytes);
+        self.written_bytes += bytes as u64;
     }
 
     /// When [`Session::tick`] is to be called next.
@@ -242,6 +263,7 @@ impl<S: Store> Session<S> {
 
     /// Does what is due.
     pub fn tick(&mut self, now_ms: u64) {
+        self.note_said(now_ms);
         match &mut self.state {
             State::Offline { .. } | State::Stopped => {}
             State::Opening { deadline_ms } => {
@@ -250,19 +272,20 @@ impl<S: Store> Session<S> {
                 }
             }
             State::Live(live) => {
-                if live.is_dead(now_ms) {
+                if live.beats.is_silent(now_ms) {
+                    self.link_died(now_ms, true);
+                    self.reconnect(now_ms, None);
+                } else if live.is_owed(now_ms) {
                     self.reconnect(now_ms, None);
                 } else {
-                    if now_ms >= live.next_ping_ms {
-                        live.next_ping_ms = now_ms + live.heartbeat_ms;
-                        append_ping(&mut self.output);
-                    }
                     if live.ack_due_ms.is_some_and(|due| now_ms >= due) {
                         live.ack_due_ms = None;
                         self.acknowledge();
                     }
                     self.refresh_if_due(now_ms);
                     self.write_sends(now_ms);
+                    self.ping_if_due(now_ms);
+                    self.note_said(now_ms);
                 }
             }
         }
@@ -272,7 +295,7 @@ impl<S: Store> Session<S> {
     /// What the transport is to do.
     pub fn wish(&self) -> Wish {
         match self.state {
-            State::Offline { retry_at_ms } => Wish::OpenAt(retry_at_ms),
+            State::Offline { retry_at_ms, .. } => Wish::OpenAt(retry_at_ms),
             State::Opening { .. } | State::Live(_) => Wish::Keep,
             State::Stopped => Wish::Close,
         }
@@ -305,6 +328,7 @@ impl<S: Store> Session<S> {
         }
         self.changes.extend(added);
         self.write_sends(now_ms);
+        self.note_said(now_ms);
         self.settle();
         match self.state {
             State::Stopped => Err(QueueError::Stopped),
@@ -413,8 +437,16 @@ impl<S: Store> Session<S> {
     fn reconnect(&mut self, now_ms: u64, why: Option<Refusal>) {
         let asked_ms = why.map_or(0, |refusal| u64::from(refusal.retry_after_ms));
         let retry_in_ms = self.backoff.wait_ms(asked_ms);
-        self.leave(State::Offline { retry_at_ms: now_ms + retry_in_ms });
+        let (retry_at_ms, not_before_ms) = (now_ms + retry_in_ms, now_ms + asked_ms);
+        self.leave(State::Offline { retry_at_ms, not_before_ms });
         self.news.push(Event::Offline { why, retry_in_ms });
+        self.news.extend(self.requests.connection_lost());
+    }
+
+    /// Leaves the link for a better one.
+    fn reconnect_at_once(&mut self, now_ms: u64) {
+        self.leave(State::Offline { retry_at_ms: now_ms, not_before_ms: now_ms });
+        self.news.push(Event::Offline { why: None, retry_in_ms: 0 });
         self.news.extend(self.requests.connection_lost());
     }
 

@@ -1,6 +1,6 @@
 //! From an open link to a live session, and what ends one: HELLO, WELCOME, CLOSE.
 
-use super::{Event, Session, State, StopReason, Welcomed};
+use super::{Event, Session, State, StopReason, Welcomed, heartbeat::Beats};
 use crate::{Change, Refusal, Request, Store};
 use starling_codec::{
     Blame, Epoch, EpochTag, ErrorCode, Kind, MAGIC, PROTOCOL_VERSION, Place, SendWindow,
@@ -13,10 +13,7 @@ use starling_codec::{
 /// What a session knows only while it is live.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub heartbeat_ms: u64,
-    pub next_ping_ms: u64,
-    /// When the server was last heard.
-    pub heard_ms: u64,
+    pub beats: Beats,
     /// Events applied and not acknowledged, and when they must be.
     pub unacknowledged: u64,
     /// Encoded, as the window counts them.
@@ -32,24 +29,17 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Silence after which a peer is gone.
-    fn patience_ms(&self) -> u64 {
-        self.heartbeat_ms * limits::SILENCE_HALF_HEARTBEATS / 2
-    }
-
     pub fn next_deadline(&self) -> Option<u64> {
-        let silence = self.heard_ms + self.patience_ms();
-        let sync = self.syncing_since_ms.map(|since| since + self.patience_ms());
-        [Some(silence), Some(self.next_ping_ms), self.ack_due_ms, sync, self.refresh_at_ms]
+        let sync = self.syncing_since_ms.map(|since| since + self.beats.patience_ms());
+        [Some(self.beats.next_deadline()), self.ack_due_ms, sync, self.refresh_at_ms]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// The server is silent, or owes the answer to a SYNC for too long.
-    pub fn is_dead(&self, now_ms: u64) -> bool {
-        let since = self.syncing_since_ms.unwrap_or(u64::MAX).min(self.heard_ms);
-        now_ms >= since + self.patience_ms()
+    /// The server owes the answer to a SYNC for too long.
+    pub fn is_owed(&self, now_ms: u64) -> bool {
+        self.syncing_since_ms.is_some_and(|since| now_ms >= since + self.beats.patience_ms())
     }
 
     /// Server time, Unix milliseconds.
@@ -75,6 +65,7 @@ impl<S: Store> Session<S> {
         };
         self.connect_no += 1;
         self.changes.push(Change::ConnectNo(self.connect_no));
+        let (heartbeat_min_s, heartbeat_max_s) = self.heartbeat.ask_s(&self.settings);
         let hello = wire::Hello {
             opening: Some(opening(&self.settings.program)),
             token: identity.token.clone(),
@@ -84,8 +75,8 @@ impl<S: Store> Session<S> {
             last_epoch: self.epoch.0,
             last_tag: self.tag.0,
             app_state: self.settings.app_state.into(),
-            heartbeat_min_s: self.settings.heartbeat_min_s,
-            heartbeat_max_s: self.settings.heartbeat_max_s,
+            heartbeat_min_s,
+            heartbeat_max_s,
             window_events: self.settings.window_events,
             window_bytes: self.settings.window_bytes,
             trace_id: 0,
@@ -113,9 +104,7 @@ impl<S: Store> Session<S> {
         let refresh_in_ms = refresh_server_ms.saturating_sub(welcome.time_ms);
         let max_sends = welcome.limits.map_or(0, |limits| limits.max_sends_in_flight) as usize;
         self.state = State::Live(Live {
-            heartbeat_ms,
-            next_ping_ms: now_ms + heartbeat_ms,
-            heard_ms: now_ms,
+            beats: Beats::new(now_ms, heartbeat_ms, self.settings.app_state),
             unacknowledged: 0,
             unacknowledged_bytes: 0,
             ack_due_ms: None,

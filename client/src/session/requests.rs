@@ -84,6 +84,10 @@ impl Requests {
         Ok(self.last_id)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// What cannot be repeated is lost; the rest is asked again.
     pub fn connection_lost(&mut self) -> Vec<Event> {
         for waiting in self.waiting.values_mut() {

@@ -16,7 +16,7 @@ pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteStore};
 
-use crate::{Entry, Identity};
+use crate::{Entry, Identity, KnownNetwork};
 use starling_codec::{
     DeviceId, Epoch, EpochTag, Nonce, Place, UserId,
     history::{Fact, StateHash},
@@ -77,6 +77,8 @@ pub enum Change {
     Reset,
     /// The next send number.
     NextSendNo(u64),
+    /// What is known of a network is new or changed.
+    Network(KnownNetwork),
     /// An outbox entry is new or changed.
     Outbox(Entry),
     /// An outbox entry is done with.
@@ -93,6 +95,8 @@ pub struct Saved {
     pub cursor: Place,
     pub highest: Place,
     pub next_send_no: u64,
+    /// The one learnt of last comes last; at most [`MAX_NETWORKS`](crate::MAX_NETWORKS).
+    pub networks: Vec<KnownNetwork>,
     /// By number, ascending.
     pub outbox: Vec<Entry>,
 }
@@ -107,6 +111,7 @@ impl Default for Saved {
             cursor: Place::START,
             highest: Place::START,
             next_send_no: 1,
+            networks: Vec::new(),
             outbox: Vec::new(),
         }
     }
@@ -145,6 +150,7 @@ impl Saved {
             }
             Change::Reset => (self.cursor, self.highest) = (Place::START, Place::START),
             Change::NextSendNo(number) => self.next_send_no = *number,
+            Change::Network(known) => known.clone().keep(&mut self.networks),
             Change::Outbox(entry) => {
                 let before = |kept: &Entry| kept.send_no < entry.send_no;
                 let at = self.outbox.partition_point(before);

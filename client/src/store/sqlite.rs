@@ -1,7 +1,9 @@
 //! A store in a folder: SQLite beside a lock, so that one process owns a profile.
 
 use super::{Change, Saved, Store, StoreError, add_to};
-use crate::{Entry, EntryState, Identity, Outgoing, Peer, Receipt, Unsent};
+use crate::{
+    Entry, EntryState, Identity, KnownNetwork, Network, Outgoing, Peer, Receipt, TooLong, Unsent,
+};
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use starling_codec::{
@@ -16,7 +18,7 @@ use std::{
 };
 
 /// Version of the tables. A later one migrates or refuses; it never guesses.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 pub(super) const DATABASE: &str = "profile.db";
 const LOCK: &str = "lock";
 /// Stands for the seq of what was shown after a RESET, until whoever is shown events knows of it.
@@ -48,6 +50,14 @@ const TABLES: &str = "
     ) STRICT;
     CREATE TABLE name (user INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
     INSERT INTO shown VALUES (1, 0, 0);
+";
+
+/// New with format 2.
+const NETWORK_TABLE: &str = "
+    CREATE TABLE network (
+        name TEXT PRIMARY KEY, heartbeat_s INTEGER NOT NULL,
+        too_long_s INTEGER, too_long_at_ms INTEGER
+    ) STRICT;
 ";
 
 /// Why a profile cannot be opened.
@@ -96,7 +106,8 @@ impl SqliteStore {
         if format != FORMAT {
             return Err(OpenError::UnknownFormat { path: path.to_owned(), format });
         }
-        let kept = read_profile(&connection).map_err(broken)?.unwrap_or_default();
+        let mut kept = read_profile(&connection).map_err(broken)?.unwrap_or_default();
+        kept.networks = read_networks(&connection).map_err(broken)?;
         Ok(SqliteStore { connection, kept, _lock: lock })
     }
 
@@ -157,14 +168,16 @@ fn make_folder(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// Makes the tables of a new database; gives the format of any.
+/// Makes the tables of a new database, and those that an older one lacks; gives the format of any.
 fn prepare(connection: &mut Connection) -> rusqlite::Result<i64> {
     let transaction = connection.transaction()?;
     let format: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if format != 0 {
-        return Ok(format);
+    match format {
+        0 => transaction.execute_batch(TABLES)?,
+        1 => {}
+        _ => return Ok(format),
     }
-    transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(NETWORK_TABLE)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()?;
     Ok(FORMAT)
@@ -219,11 +232,15 @@ impl Store for SqliteStore {
                 | Change::ConnectNo(_)
                 | Change::Epoch(..)
                 | Change::Highest(_)
-                | Change::NextSendNo(_) => kept.change(change),
+                | Change::NextSendNo(_)
+                | Change::Network(_) => kept.change(change),
             }
         }
         if kept != self.kept {
             write_profile(&transaction, &kept)?;
+        }
+        if kept.networks != self.kept.networks {
+            write_networks(&transaction, &kept.networks)?;
         }
         transaction.commit()?;
         self.kept = kept;
@@ -281,6 +298,7 @@ fn read_profile(connection: &Connection) -> rusqlite::Result<Option<Saved>> {
             cursor: place(9)?,
             highest: place(11)?,
             next_send_no: number(row, 13)?,
+            networks: Vec::new(),
             outbox: Vec::new(),
         })
     };
@@ -311,6 +329,44 @@ fn write_profile(transaction: &Transaction<'_>, kept: &Saved) -> rusqlite::Resul
         kept.highest.epoch.0,
         kept.next_send_no as i64,
     ])?;
+    Ok(())
+}
+
+fn read_networks(connection: &Connection) -> rusqlite::Result<Vec<KnownNetwork>> {
+    let mut select = connection.prepare(
+        "SELECT name, heartbeat_s, too_long_s, too_long_at_ms FROM network ORDER BY rowid",
+    )?;
+    let rows = select.query_map([], |row| {
+        let name: String = row.get(0)?;
+        let too_long = match row.get::<_, Option<u32>>(2)? {
+            None => None,
+            Some(heartbeat_s) => Some(TooLong { heartbeat_s, at_ms: number(row, 3)? }),
+        };
+        Ok((name, row.get(1)?, too_long))
+    })?;
+    let mut networks = Vec::new();
+    for row in rows {
+        let (name, heartbeat_s, too_long) = row?;
+        // A name that is too long is nobody's.
+        if let Ok(network) = Network::named(&name) {
+            KnownNetwork { network, heartbeat_s, too_long }.keep(&mut networks);
+        }
+    }
+    Ok(networks)
+}
+
+/// There are few, and they change a few times in a network's life.
+fn write_networks(
+    transaction: &Transaction<'_>,
+    networks: &[KnownNetwork],
+) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM network", [])?;
+    let mut insert = transaction.prepare_cached("INSERT INTO network VALUES (?1, ?2, ?3, ?4)")?;
+    for KnownNetwork { network, heartbeat_s, too_long } in networks {
+        let at_ms = too_long.map(|too_long| too_long.at_ms as i64);
+        let too_long_s = too_long.map(|too_long| too_long.heartbeat_s);
+        insert.execute(params![network.name(), heartbeat_s, too_long_s, at_ms])?;
+    }
     Ok(())
 }
 
