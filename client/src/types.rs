@@ -4,6 +4,7 @@ use bytes::Bytes;
 use starling_codec::{
     ConversationId, DeviceId, ErrorCode, MessageId, Nonce, Place, SendNo, UserId,
     history::Fact,
+    normal_name,
     wire::{self, Class},
 };
 use std::fmt;
@@ -35,6 +36,12 @@ impl Identity {
             expires_ms: grant.expires_ms,
             refresh_at_ms: now_unix_ms.saturating_add(life_ms / 2),
         }
+    }
+
+    /// Whether `name`, in whatever spelling, is this user's.
+    pub fn is_called(&self, name: &str) -> bool {
+        // Just as the server wrote it, it is hers even if this program's Unicode is older.
+        name == self.name || normal_name(name).is_ok_and(|normal| normal == self.name)
     }
 
     pub fn is_logged_in(&self) -> bool {

@@ -7,11 +7,8 @@ mod support;
 use proptest::prelude::*;
 use starling_client::{
     Change, Entry, EntryState, Event, Journal, KnownNetwork, MemoryStore, Network, OpenError,
-    Outgoing, Peer, Receipt, Saved, SqliteStore, Store, TooLong, Unsent,
-    codec::{
-        ConversationId, DeviceId, Epoch, EpochTag, MessageId, Nonce, Place, SendNo, UserId,
-        wire::Class,
-    },
+    Outgoing, Peer, Saved, SqliteStore, Store, TooLong, Unsent,
+    codec::{ConversationId, DeviceId, Epoch, EpochTag, Nonce, Place, SendNo, UserId, wire::Class},
 };
 use std::{
     io::{BufRead, BufReader},
@@ -19,18 +16,6 @@ use std::{
     process::{Command, Stdio},
 };
 use support::*;
-
-fn receipt() -> Receipt {
-    Receipt {
-        send_no: SendNo(3),
-        id: MessageId(u64::MAX),
-        conversation: ConversationId::direct(UserId(1), UserId(2)),
-        seq: 4,
-        place: place_of(5, 6),
-        time_ms: 7,
-        class: Class::Buffered,
-    }
-}
 
 fn change() -> impl Strategy<Value = Change> {
     let place = (0u64..20, 0u32..4).prop_map(|(seq, epoch)| place_of(seq, epoch));

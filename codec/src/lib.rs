@@ -13,6 +13,7 @@ pub mod history;
 mod ids;
 mod kind;
 pub mod limits;
+mod name;
 mod place;
 pub mod planted;
 mod query;
@@ -36,6 +37,7 @@ pub use frame::{
 };
 pub use ids::{ConversationId, DeviceId, EpochTag, MessageId, Nonce, SendNo, Ticket, UserId};
 pub use kind::{Body, Direction, Kind};
+pub use name::normal_name;
 pub use place::{Cursor, Epoch, Place};
 pub use query::{
     Answer, Credential, DeviceState, Direction as PageDirection, HistoryRequest, Page, Query,

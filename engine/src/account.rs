@@ -5,7 +5,6 @@
 use crate::{
     Effect, Engine, HashDone, HashWork, Hop, Identity, Now, RETRY_AFTER_MS, Secret,
     connection::State,
-    normal_name,
     opening::check_opening,
     request::Request,
     waiting::{Reply, Waiting},
@@ -17,7 +16,7 @@ use starling_codec::{
     limits::{
         MAX_CLIENT_NAME_BYTES, MAX_PASSWORD_BYTES, MIN_PASSWORD_BYTES, OPENER_FRUITLESS_FRAMES,
     },
-    wire,
+    normal_name, wire,
 };
 
 /// What is waited for, and what is known by then.

@@ -3,7 +3,6 @@
 use crate::{
     Effect, Engine, Identity, Now, RETRY_AFTER_MS,
     connection::State,
-    normal_name,
     opening::check_opening,
     request::Request,
     waiting::{Reply, Waiting},
@@ -13,7 +12,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use starling_codec::{
     Command, DeviceId, ErrorCode, Frame, Kind, Outcome, UserDraft, UserGrant,
-    limits::MAX_CREATE_USERS, wire,
+    limits::MAX_CREATE_USERS, normal_name, wire,
 };
 
 impl Engine {

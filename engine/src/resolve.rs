@@ -1,12 +1,12 @@
 //! RESOLVE: a name to a user, or a user to her name.
 
 use crate::{
-    Engine, normal_name,
+    Engine,
     request::Request,
     waiting::{Reply, Waiting},
 };
 use starling_codec::{
-    Answer, ErrorCode, Frame, Kind, Query, UserId,
+    Answer, ErrorCode, Frame, Kind, Query, UserId, normal_name,
     wire::{self, resolve::Who},
 };
 

@@ -89,24 +89,25 @@ fn history_goes_on_over_many_pages() {
     server.end();
 }
 
+/// As a `send` to user 2 leaves the profile that is killed before its first byte is out.
+fn leave(person: &Person, text: &str) {
+    let mut store = SqliteStore::open(person.folder()).unwrap();
+    let saved = store.load().unwrap();
+    let send_no = starling_client::codec::SendNo(saved.next_send_no);
+    let entry = Entry {
+        nonce: Nonce(rand::random()),
+        send_no,
+        message: Outgoing::text(Peer::User(UserId(2)), text),
+        state: EntryState::Unanswered,
+    };
+    store.commit(&[Change::NextSendNo(send_no.0 + 1), Change::Outbox(entry)]).unwrap();
+}
+
 #[test]
 fn a_send_that_was_interrupted_goes_out_once_with_the_next_command() {
     let server = Server::start(&["--shards", "2"]);
     let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
-    // As a `send` leaves the profile that is killed before its first byte is out.
-    let leave = |text: &str| {
-        let mut store = SqliteStore::open(alice.folder()).unwrap();
-        let saved = store.load().unwrap();
-        let send_no = starling_client::codec::SendNo(saved.next_send_no);
-        let entry = Entry {
-            nonce: Nonce(rand::random()),
-            send_no,
-            message: Outgoing::text(Peer::User(UserId(2)), text),
-            state: EntryState::Unanswered,
-        };
-        store.commit(&[Change::NextSendNo(send_no.0 + 1), Change::Outbox(entry)]).unwrap();
-    };
-    leave("before the first byte");
+    leave(&alice, "before the first byte");
     // And as one leaves it that is killed after the last, before the answer: as it was before.
     let before = alice.copied();
     assert_eq!(alice.texts("bob").len(), 1);
@@ -173,6 +174,41 @@ fn a_changed_password_logs_the_other_devices_out_and_a_logout_this_one() {
     assert_eq!(again(&alice, new), 0);
     assert_eq!(alice.texts("alice"), ["a note"]);
     check(&[&alice, &alice_too]);
+    server.end();
+}
+
+/// What she wrote and saw is not forgotten because she types her name otherwise, nor because
+/// somebody else types his.
+#[test]
+fn a_login_in_another_spelling_is_the_same_device_with_what_it_has_not_sent() {
+    let server = Server::start(&["--shards", "2"]);
+    let (alice, bob) = (Person::registered(&server, "Alice"), Person::registered(&server, "bob"));
+    assert_eq!(bob.json(&["send", "alice", "one"]).code, 0);
+    let mut listener = alice.listen();
+    assert_eq!(listener.text(), "one");
+    listener.end();
+    let login = |spelling| {
+        let ended = alice.json(&["login", spelling]);
+        assert_eq!(ended.code, 0, "{:?}", ended.lines);
+        let account = &ended.lines[0];
+        assert_eq!((&account["name"], &account["device"]), (&"alice".into(), &"1".into()));
+    };
+    login("ALICE");
+
+    assert_eq!(alice.json(&["logout"]).code, 0);
+    leave(&alice, "two");
+    for command in ["login", "register"] {
+        let refused = alice.json(&[command, "bob"]);
+        assert_eq!((refused.code, &refused.lines[0]["name"]), (2, &"USAGE".into()));
+        let message = refused.lines[0]["message"].as_str().unwrap();
+        assert!(message.contains("holds 1 messages") && message.contains("--profile"), "{message}");
+    }
+    login("aLiCe");
+    let mut listener = alice.listen();
+    assert_eq!(listener.text(), "two", "and nothing is printed again");
+    listener.end();
+    assert_eq!(bob.texts("alice"), ["one", "two"]);
+    check(&[&alice, &bob]);
     server.end();
 }
 

@@ -7,7 +7,7 @@ use super::{
     profile::{Context, Profile},
     terminal::Terminal,
 };
-use crate::{Identity, Store, account, codec::limits};
+use crate::{Identity, account, codec::limits};
 use std::{
     env,
     io::{ErrorKind, IsTerminal},
@@ -39,16 +39,8 @@ pub(super) async fn login(
     name: &str,
 ) -> Result<(), Failure> {
     let mut profile = context.open()?;
-    if let Some(known) = logged_in(&profile).filter(|known| known.name != name) {
+    if let Some(known) = logged_in(&profile).filter(|known| !known.is_called(name)) {
         return Err(taken(&known));
-    }
-    // Another user begins anew: what the last one wrote would be forgotten unsent.
-    let waiting = profile.store.load()?.outbox.len();
-    if waiting > 0 && profile.identity.as_ref().is_some_and(|known| known.name != name) {
-        return Err(Failure::Usage(format!(
-            "this profile holds {waiting} messages that its last user has not sent: type `starling \
-             login {name}` with another --profile"
-        )));
     }
     let password = password(PASSWORD, "Password: ")?;
     let identity = account::login(&context.server, &mut profile.store, name, &password)

@@ -136,6 +136,11 @@ impl Failure {
                 "what listens at {server} is no Starling server of this version ({code}): name \
                  another with --server HOST:PORT"
             )),
+            CallError::Unsent(count) => Failure::Usage(format!(
+                "this profile holds {count} messages that its last user has not sent: let that \
+                 user log in and type `{}`, or name another folder with --profile DIR",
+                next::command("listen")
+            )),
             CallError::Store(error) => error.into(),
         }
     }

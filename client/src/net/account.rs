@@ -12,7 +12,7 @@
 //! ```
 
 use super::link::{CallError, Link, Reply};
-use crate::{Change, Identity, Store, session::opening};
+use crate::{Change, Entry, EntryState, Identity, Saved, Store, StoreError, session::opening};
 use prost::Message;
 use starling_codec::{ErrorCode, Kind, wire};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +23,7 @@ const PROGRAM: &str = concat!("starling-client/", env!("CARGO_PKG_VERSION"));
 /// belonged to another device, it begins anew.
 ///
 /// # Errors
+/// [`CallError::Unsent`] if what that device wrote would be forgotten unsent;
 /// [`CallError::Refused`] with NAME_TAKEN, NAME_INVALID, PASSWORD_INVALID or USER_LIMIT among
 /// others; [`CallError::NoConnection`].
 pub async fn register(
@@ -31,6 +32,7 @@ pub async fn register(
     name: &str,
     password: &str,
 ) -> Result<Identity, CallError> {
+    may_begin_anew(&store.load()?)?;
     let register = wire::Register {
         opening: Some(opening(PROGRAM)),
         name: name.to_owned(),
@@ -40,20 +42,26 @@ pub async fn register(
     open(server, store, Kind::Register, &register).await
 }
 
-/// Logs a device in and keeps its token in `store`. If the store holds a device of that name it
-/// is the same device again, with its outbox and its cursor; otherwise the user gets a new one
-/// and the store begins anew.
+/// Logs a device in and keeps its token in `store`. If the store holds a device of that name, in
+/// whatever spelling, it is the same device again, with its outbox and its cursor; otherwise, or
+/// if the server does not know that device any more, the user gets a new one and the store begins
+/// anew.
 ///
 /// # Errors
-/// [`CallError::Refused`] with WRONG_PASSWORD, LOGIN_SLOWED (wait for its `retry_after_ms`) or
-/// DEVICE_LIMIT among others; [`CallError::NoConnection`].
+/// [`CallError::Unsent`] if what another device wrote would be forgotten unsent: the store is then
+/// as it was. [`CallError::Refused`] with WRONG_PASSWORD, LOGIN_SLOWED (wait for its
+/// `retry_after_ms`) or DEVICE_LIMIT among others; [`CallError::NoConnection`].
 pub async fn login(
     server: &str,
     store: &mut impl Store,
     name: &str,
     password: &str,
 ) -> Result<Identity, CallError> {
-    let known = store.load()?.identity.filter(|known| known.name == name);
+    let saved = store.load()?;
+    let known = saved.identity.as_ref().filter(|known| known.is_called(name));
+    if known.is_none() {
+        may_begin_anew(&saved)?;
+    }
     let login = wire::Login {
         opening: Some(opening(PROGRAM)),
         name: name.to_owned(),
@@ -62,6 +70,33 @@ pub async fn login(
         platform: platform(),
     };
     open(server, store, Kind::Login, &login).await
+}
+
+/// Takes what is not sent out of the outbox of a store, so that another device may log in there.
+/// To be called when whoever wrote it gives it up.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be read or written.
+pub fn give_up_unsent(store: &mut impl Store) -> Result<Vec<Entry>, StoreError> {
+    let mut outbox = store.load()?.outbox;
+    outbox.retain(is_unsent);
+    let settled: Vec<Change> = outbox.iter().map(|entry| Change::Settled(entry.nonce)).collect();
+    store.commit(&settled)?;
+    Ok(outbox)
+}
+
+/// The outbox of another device is forgotten, so nothing in it may wait.
+fn may_begin_anew(saved: &Saved) -> Result<(), CallError> {
+    // What nobody has logged in with is nobody else's.
+    let others = saved.identity.iter().flat_map(|_| &saved.outbox);
+    match others.filter(|entry| is_unsent(entry)).count() {
+        0 => Ok(()),
+        unsent => Err(CallError::Unsent(unsent)),
+    }
+}
+
+fn is_unsent(entry: &Entry) -> bool {
+    !matches!(entry.state, EntryState::Acknowledged(_))
 }
 
 async fn open(
@@ -77,6 +112,10 @@ async fn open(
     }
     let grant: wire::Grant = reply.body().map_err(|code| link.protocol(code))?;
     let identity = Identity::granted(&grant, unix_ms());
+    let saved = store.load()?;
+    if !saved.belongs_to(identity.user, identity.device) {
+        may_begin_anew(&saved)?;
+    }
     store.commit(&[Change::Identity(identity.clone())])?;
     Ok(identity)
 }

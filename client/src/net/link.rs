@@ -28,6 +28,10 @@ pub enum CallError {
     /// The peer does not speak the protocol as this version knows it.
     #[error("{server} does not answer as a Starling server: {code}")]
     Protocol { server: String, code: ErrorCode },
+    /// To log in would begin the store anew, and so many messages in its outbox are not sent:
+    /// see [`give_up_unsent`](super::account::give_up_unsent).
+    #[error("{0} messages that are not sent would be forgotten")]
+    Unsent(usize),
     /// The local store failed.
     #[error(transparent)]
     Store(#[from] crate::StoreError),

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use prost::Message;
 use starling_client::{
-    Event, Identity, MemoryStore, Outgoing, Peer, Session, SessionSettings, Store, Wish,
+    Event, Identity, MemoryStore, Outgoing, Peer, Receipt, Session, SessionSettings, Store, Wish,
     codec::{
-        Decoded, DeviceId, Kind, Nonce, Place, SendNo, SendWindow, UserId, append_frame,
-        decode_frame, wire,
+        ConversationId, Decoded, DeviceId, Kind, MessageId, Nonce, Place, SendNo, SendWindow,
+        UserId, append_frame, decode_frame, wire,
     },
 };
 
@@ -95,6 +95,18 @@ pub fn own_event(seq: u64, epoch: u32, send_no: u64, nonce: u64) -> wire::Event 
 pub fn ack(send_no: u64, seq: u64, epoch: u32) -> wire::SendAck {
     let place = Some(place(seq, epoch));
     wire::SendAck { send_no, id: 1_000 + seq, conversation: 9, seq, place, ..Default::default() }
+}
+
+pub fn receipt() -> Receipt {
+    Receipt {
+        send_no: SendNo(3),
+        id: MessageId(u64::MAX),
+        conversation: ConversationId::direct(UserId(1), UserId(2)),
+        seq: 4,
+        place: place_of(5, 6),
+        time_ms: 7,
+        class: wire::Class::Buffered,
+    }
 }
 
 pub fn text(text: &str) -> Outgoing {

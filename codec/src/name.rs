@@ -1,13 +1,17 @@
-//! The normal form of a user's name: what makes two spellings one name.
+//! The normal form of a user's name: what makes two spellings one name. The server keeps it, and a
+//! client tells by it whether a name that was typed is that of its device.
 
-use starling_codec::{
+use crate::{
     ErrorCode,
     limits::{MAX_NAME_CHARS, MIN_NAME_CHARS},
 };
 use unicode_normalization::UnicodeNormalization;
 
 /// NFKC of the lowercase of NFKC of `name`: 3 to 32 characters, each a letter or digit of any
-/// script, or one of `.`, `_` and `-`. [`ErrorCode::NameInvalid`] for anything else.
+/// script, or one of `.`, `_` and `-`.
+///
+/// # Errors
+/// [`ErrorCode::NameInvalid`] for anything else.
 pub fn normal_name(name: &str) -> Result<String, ErrorCode> {
     // Compatibility forms shrink at most eighteenfold: what is longer cannot become short enough,
     // and is not worth normalising.
