@@ -283,6 +283,10 @@ impl Client {
     }
 
     /// A page of a conversation, ascending; `more` says whether to go on in the same direction.
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] with UNKNOWN_CONVERSATION among others;
+    /// [`RequestError::Lost`], after which it may be asked again.
     pub async fn history(
         &self,
         of: Peer,
@@ -296,6 +300,10 @@ impl Client {
     }
 
     /// The user of a name, in any spelling.
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] with UNKNOWN_USER or NAME_INVALID among others;
+    /// [`RequestError::Lost`], after which it may be asked again.
     pub async fn resolve(&self, name: &str) -> Result<UserId, RequestError> {
         match self.request(Request::Resolve(name.to_owned())).await? {
             Answer::User { user, .. } => Ok(user),
@@ -304,6 +312,10 @@ impl Client {
     }
 
     /// The name of a user.
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] with UNKNOWN_USER among others; [`RequestError::Lost`], after which
+    /// it may be asked again.
     pub async fn name_of(&self, user: UserId) -> Result<String, RequestError> {
         match self.request(Request::NameOf(user)).await? {
             Answer::User { name, .. } => Ok(name),
@@ -312,6 +324,11 @@ impl Client {
     }
 
     /// Changes the password; all other devices of the user are logged out.
+    ///
+    /// # Errors
+    /// [`RequestError::Refused`] with WRONG_PASSWORD, PASSWORD_INVALID or LOGIN_SLOWED (wait for its
+    /// `retry_after_ms`) among others; [`RequestError::Lost`], after which either password may be
+    /// the right one.
     pub async fn change_password(&self, old: &str, new: &str) -> Result<(), RequestError> {
         let (old, new) = (old.to_owned(), new.to_owned());
         self.request(Request::ChangePassword { old, new }).await.map(|_| ())
@@ -347,6 +364,10 @@ impl Client {
     }
 
     /// Revokes this device's token, at the server and in the store, and ends the session.
+    ///
+    /// # Errors
+    /// [`RequestError::Lost`], after which the token may still be good;
+    /// [`RequestError::Refused`] for the server's own state.
     pub async fn logout(&self) -> Result<(), RequestError> {
         self.request(Request::Logout).await.map(|_| ())
     }
