@@ -80,7 +80,8 @@ fn say_ready(settings: &Settings, address: SocketAddr, max_connections: u32) {
          {max_connections} connections"
     );
     let _ = out.flush();
-    tracing::info!(%address, shards, max_connections, data = %settings.data_dir.display(), "ready");
+    // In the log it would be the same line once more, on most consoles below the first.
+    tracing::debug!(%address, shards, max_connections, data = %settings.data_dir.display(), "ready");
 }
 
 /// The first signal is told; at the second the process exits.
