@@ -30,10 +30,12 @@ pub struct Shape {
     /// Bytes of a message's payload, at least 16; they do not compress.
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     pub payload: usize,
-    /// Measured time, from when all are connected and have their first message.
+    /// Measured time. It begins when all are connected, have their first message and have warmed up:
+    /// the warm-up is not within it.
     #[arg(long, value_name = "S", default_value_t = 10.0)]
     pub seconds: f64,
-    /// The same load for so long before the measured time.
+    /// Warm-up: the same load for so long before the measured time, in which nothing is measured. 0
+    /// is none.
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     pub warmup: f64,
 }
