@@ -185,6 +185,51 @@ fn no_kind_is_where_it_is_reserved() {
     }
 }
 
+/// The sections that a cell names at its beginning: "section 5", "sections 8, 9: ...".
+fn sections(cell: &str) -> Vec<String> {
+    let Some(rest) = cell.strip_prefix("section") else { return Vec::new() };
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let numbers = rest.split([':', ';']).next().unwrap_or_default();
+    numbers.split(',').map(|number| number.trim().to_owned()).collect()
+}
+
+/// A section from its heading to the next.
+fn section(number: &str) -> String {
+    let spec = spec();
+    let begin = spec.find(&format!("\n## {number}. ")).expect(number) + 1;
+    let end = spec[begin..].find("\n## ").expect("an appendix follows");
+    spec[begin..begin + end].to_owned()
+}
+
+/// Every duty is done, or what it will take is reserved; and where the text says that it tells of
+/// it, it does.
+#[test]
+fn the_duties_are_where_their_table_says() {
+    let rows = table("| duty | in version 1 | reserved |");
+    let duties: Vec<&Vec<String>> =
+        rows.iter().filter(|row| row[0].starts_with(|c: char| c.is_ascii_digit())).collect();
+    let numbers: Vec<usize> =
+        duties.iter().map(|row| row[0].split(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=25).collect::<Vec<_>>());
+    for row in duties {
+        let [duty, now, reserved] = &row[..] else { panic!("three cells: {row:?}") };
+        let sections = [sections(now), sections(reserved)].concat();
+        assert!(!sections.is_empty(), "{duty} points nowhere");
+        let text: String = sections.iter().map(|number| section(number)).collect();
+        let told = |word: &&str| {
+            word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        };
+        let words = now.split(|c: char| !c.is_alphanumeric() && c != '_').filter(told);
+        for word in words.map(str::to_owned).chain(quoted(now)) {
+            assert!(text.contains(&word), "{duty}: {word} is not in sections {sections:?}");
+        }
+        for (at, _) in reserved.match_indices("0x") {
+            let number = u8::from_str_radix(&reserved[at + 2..at + 4], 16).unwrap();
+            assert!(Kind::from_number(number).is_none(), "{duty}: 0x{number:02X} is in use");
+        }
+    }
+}
+
 #[test]
 fn every_message_of_the_schema_is_in_the_appendix() {
     let schema = include_str!("../proto/starling.proto");
