@@ -27,7 +27,7 @@ pub struct Submission {
 /// A deterministic change to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Outcome: [`Outcome::Appended`] or [`Outcome::SendRefused`].
+    /// Outcome: [`Outcome::Appended`], [`Outcome::Repeated`] or [`Outcome::SendRefused`].
     Append(Append),
     /// A device's cursor, with what it newly tells the senders. Class buffered; outcome
     /// [`Outcome::Done`].
@@ -134,6 +134,8 @@ pub struct UserDraft {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Appended(Accepted),
+    /// It was appended before, and this is the answer that it had: nothing changed.
+    Repeated(Accepted),
     SendRefused {
         send_no: SendNo,
         code: ErrorCode,

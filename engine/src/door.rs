@@ -163,6 +163,15 @@ impl Engine {
         self.send_frame(number, Kind::SendAck, &ack);
     }
 
+    /// A message was in its place before. Who sends without end what is there already has the
+    /// store search for it without end.
+    pub(crate) fn tell_repeated(&mut self, ticket: Ticket, accepted: Accepted) {
+        if let Some(number) = self.slots.find(ticket) {
+            self.slots.at_mut(number).count_fruitless(1);
+        }
+        self.tell_accepted(ticket, accepted);
+    }
+
     /// A message was refused behind the door.
     pub(crate) fn tell_refused(&mut self, ticket: Ticket, send_no: SendNo, code: ErrorCode) {
         let Some((number, live)) = self.outcome_of_send(ticket) else { return };

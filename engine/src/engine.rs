@@ -181,7 +181,10 @@ impl Engine {
             self.credits += 1;
             match outcome {
                 Outcome::Appended(accepted) => {
-                    self.tell_accepted(Ticket::from_key(self.settings.shard, key), accepted)
+                    self.tell_accepted(Ticket::from_key(self.settings.shard, key), accepted);
+                }
+                Outcome::Repeated(accepted) => {
+                    self.tell_repeated(Ticket::from_key(self.settings.shard, key), accepted);
                 }
                 Outcome::SendRefused { send_no, code } => {
                     self.tell_refused(Ticket::from_key(self.settings.shard, key), send_no, code)

@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use prost::Message;
 use starling_codec::{
     ErrorCode, Kind, append_frame, append_ping,
-    limits::{MAX_FRAME_BYTES, MAX_FRUITLESS_FRAMES, OPENER_FRUITLESS_FRAMES, OPENING_TIMEOUT_MS},
+    limits::{
+        MAX_FRAME_BYTES, MAX_FRUITLESS_FRAMES, MAX_SEND_SPAN, OPENER_FRUITLESS_FRAMES,
+        OPENING_TIMEOUT_MS,
+    },
     wire,
 };
 use world::{World, peer::Peer};
@@ -204,11 +207,7 @@ fn who_sends_on_and_on_too_fast_is_closed_and_who_goes_back_as_told_is_not() {
     world.frames(link);
     let mut all = Vec::new();
     for send_no in 1..=64 {
-        let to = Some(wire::send::To::User(ada.0));
-        let content = b"hi"[..].into();
-        let send =
-            wire::Send { send_no, nonce: send_no, oldest: 1, content, to, ..Default::default() };
-        append_frame(&mut all, Kind::Send, &send);
+        append_frame(&mut all, Kind::Send, &send_to(ada.0, send_no));
     }
     for _ in 0..6 {
         world.send(link, &all);
@@ -226,6 +225,43 @@ fn who_sends_on_and_on_too_fast_is_closed_and_who_goes_back_as_told_is_not() {
     world.send(link, &all.repeat(20));
     world.run();
     assert_eq!(closing(&mut world, link), Some(ErrorCode::RateLimited));
+}
+
+#[test]
+fn who_says_on_and_on_what_was_acknowledged_is_closed_and_who_says_it_again_is_not() {
+    let mut world = World::new(1);
+    let (ada, token) = world.user("ada");
+    let mut phone = Peer::new(token);
+    phone.connect(&mut world);
+    world.run();
+    let link = phone.link.unwrap();
+    let mut all = Vec::new();
+    let in_flight = MAX_SEND_SPAN + 1;
+    for send_no in 1..=in_flight {
+        append_frame(&mut all, Kind::Send, &send_to(ada.0, send_no));
+    }
+    // Once, and again each second: as who has lost the answers would.
+    for _ in 0..4 {
+        world.frames(link);
+        world.send(link, &all);
+        world.run();
+        let frames = world.frames(link);
+        let acks = frames.iter().filter(|(kind, _)| *kind == Kind::SendAck).count();
+        assert_eq!(acks as u64, in_flight);
+        assert!(frames.iter().all(|(kind, _)| *kind != Kind::Close));
+        world.advance(1_000);
+    }
+    for _ in 0..=u64::from(MAX_FRUITLESS_FRAMES) / in_flight {
+        world.send(link, &all);
+        world.run();
+    }
+    assert_eq!(closing(&mut world, link), Some(ErrorCode::RateLimited));
+}
+
+fn send_to(user: u32, send_no: u64) -> wire::Send {
+    let to = Some(wire::send::To::User(user));
+    let content = b"hi"[..].into();
+    wire::Send { send_no, nonce: send_no, oldest: 1, content, to, ..Default::default() }
 }
 
 /// The code of the CLOSE that a link was told last, with a time to come back.

@@ -260,7 +260,7 @@ impl World {
             }
             if let Some(first) = first {
                 return if first.nonce == send.nonce {
-                    Outcome::Appended(first.accepted)
+                    Outcome::Repeated(first.accepted)
                 } else {
                     refused(ErrorCode::SendConflict)
                 };

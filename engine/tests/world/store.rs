@@ -157,7 +157,7 @@ impl Store {
             Standing::Stale => return refused(ErrorCode::SendStale),
             Standing::Applied => {
                 return match row.answers[&send_no] {
-                    (nonce, accepted) if nonce == append.nonce => Outcome::Appended(accepted),
+                    (nonce, accepted) if nonce == append.nonce => Outcome::Repeated(accepted),
                     _ => refused(ErrorCode::SendConflict),
                 };
             }

@@ -133,7 +133,7 @@ impl Sequencer {
         let (id, class) = self.find_message(reads, slot, &first)?;
         let OwnEvent { place, conversation, seq, .. } = first;
         let accepted = Accepted { send_no, id, conversation, seq, place, class };
-        Ok((Outcome::Appended(accepted), false))
+        Ok((Outcome::Repeated(accepted), false))
     }
 
     /// Looks for a send in what the batch being built has added.

@@ -84,9 +84,9 @@ pub fn unknown_of(command: &Command) -> Outcome {
 pub fn unknown(outcome: Outcome) -> Outcome {
     let code = ErrorCode::UnknownOutcome;
     match outcome {
-        Outcome::Appended(Accepted { send_no, .. }) | Outcome::SendRefused { send_no, .. } => {
-            Outcome::SendRefused { send_no, code }
-        }
+        Outcome::Appended(Accepted { send_no, .. })
+        | Outcome::Repeated(Accepted { send_no, .. })
+        | Outcome::SendRefused { send_no, .. } => Outcome::SendRefused { send_no, code },
         _ => Outcome::Refused(code),
     }
 }

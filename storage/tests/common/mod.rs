@@ -310,7 +310,7 @@ impl Send {
 
 pub fn accepted(outcome: Outcome) -> Accepted {
     match outcome {
-        Outcome::Appended(accepted) => accepted,
+        Outcome::Appended(accepted) | Outcome::Repeated(accepted) => accepted,
         other => panic!("{other:?}"),
     }
 }
