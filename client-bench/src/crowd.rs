@@ -11,8 +11,8 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-/// Connections that may be on their way to be ready at once.
-const OPENING_AT_ONCE: usize = 256;
+/// Connections that may be on their way to be ready at once, at most.
+pub const OPENING_AT_ONCE: usize = 256;
 /// A server that moves nothing for so long has failed.
 const PATIENCE_NS: u64 = 30 * 1_000 * NS_PER_MS;
 /// The longest wait while connections get ready.
@@ -79,6 +79,8 @@ pub struct Crowd<D: Dialect> {
     /// Whether the time until a connection is ready counts from when that rate meant it to be
     /// opened, whatever held it up.
     pub from_when_due: bool,
+    /// Connections that may be on their way to be ready at once.
+    pub at_once: usize,
     /// How long what is due by that rate may be gathered and opened together.
     pub gather: Duration,
     /// When those on their way to be ready began to connect.
@@ -123,6 +125,7 @@ impl<D: Dialect> Crowd<D> {
             ticked_next: 0,
             rate: None,
             from_when_due: false,
+            at_once: OPENING_AT_ONCE,
             gather: PACE,
             begun_ns: HashMap::new(),
             said: Vec::new(),
@@ -164,7 +167,7 @@ impl<D: Dialect> Crowd<D> {
         let spent_ns = (self.clock.now_ns() - begun_ns) / gather_ns * gather_ns;
         let by_rate = |rate: f64| count.min(first + (rate * spent_ns as f64 / 1e9) as usize);
         let due = self.rate.map_or(count, by_rate);
-        while self.members.len() < due && self.members.len() - self.ready < OPENING_AT_ONCE {
+        while self.members.len() < due && self.members.len() - self.ready < self.at_once {
             self.open()?;
         }
         let before = self.ready;
@@ -238,7 +241,7 @@ impl<D: Dialect> Crowd<D> {
         indexes: &[usize],
         heard: &mut impl FnMut(usize, Heard),
     ) -> Result<()> {
-        for some in indexes.chunks(OPENING_AT_ONCE) {
+        for some in indexes.chunks(self.at_once) {
             for &index in some {
                 let member = &self.members[index];
                 member.link.reset_on_close()?;

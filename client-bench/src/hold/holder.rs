@@ -92,8 +92,8 @@ impl Holder {
         dialect.history = history.map(HistoryFile::create).transpose()?;
         let mut crowd = Crowd::new(dialect, server, sources)?;
         let search = matches!(manner.pace, Pace::Search).then(Search::default);
-        if search.is_some() {
-            crowd.gather = GATHER;
+        if let Some(search) = &search {
+            (crowd.gather, crowd.at_once) = (GATHER, search.at_once());
         }
         crowd.rate = match manner.pace {
             Pace::Rate(per_s) => Some(per_s),
@@ -207,7 +207,7 @@ impl Holder {
         let reached_per_s = (devices - before) as f64 / begun.elapsed().as_secs_f64();
         if let Some(search) = &mut self.search {
             search.saw(reached_per_s, Duration::from_nanos(opening.at(0.99)));
-            self.crowd.rate = Some(search.per_s());
+            (self.crowd.rate, self.crowd.at_once) = (Some(search.per_s()), search.at_once());
         }
         let left_s = (count - devices) as f64 / reached_per_s;
         let messages = self.ledger.tally.messages;

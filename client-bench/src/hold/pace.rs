@@ -1,10 +1,14 @@
 //! How fast a crowd logs in: at a given rate, or at one found by a short search.
 
+use crate::crowd::OPENING_AT_ONCE;
 use std::{str::FromStr, time::Duration};
 
-/// Where a search begins, and below which it does not go: so few are on their way at once that no
-/// server is overrun, and a slow machine should still come to an end.
+/// Where a search begins, and below which it does not go: a slow machine should still come to an
+/// end.
 const FIRST_PER_S: f64 = 250.0;
+/// So many may be on their way at once however few get in, that a machine which stood still for a
+/// moment is found to have gone on.
+const FEW_AT_ONCE: usize = 16;
 /// By how much it raises the rate until one was too high, and then.
 const RAISE: f64 = 1.5;
 const RAISE_LATER: f64 = 1.1;
@@ -42,12 +46,13 @@ impl FromStr for Pace {
 #[derive(Debug)]
 pub struct Search {
     per_s: f64,
+    reached_per_s: f64,
     raise: f64,
 }
 
 impl Default for Search {
     fn default() -> Search {
-        Search { per_s: FIRST_PER_S, raise: RAISE }
+        Search { per_s: FIRST_PER_S, reached_per_s: FIRST_PER_S, raise: RAISE }
     }
 }
 
@@ -57,9 +62,18 @@ impl Search {
         self.per_s
     }
 
+    /// How many may be on their way to be logged in at once: as many as get in while the slowest
+    /// may take, as it was last seen. A rate is tried, which a server that has just become slow
+    /// does not keep up with; more than these would be closed for taking too long.
+    pub fn at_once(&self) -> usize {
+        let soon = self.reached_per_s * SLOWEST.as_secs_f64();
+        (soon as usize).clamp(FEW_AT_ONCE, OPENING_AT_ONCE)
+    }
+
     /// Takes what came of a trial: log-ins a second that were reached, and the time within which
     /// 99 % were in.
     pub fn saw(&mut self, reached_per_s: f64, p99: Duration) {
+        self.reached_per_s = reached_per_s;
         if reached_per_s >= REACHED * self.per_s && p99 <= SLOWEST {
             self.per_s *= self.raise;
         } else {
@@ -83,6 +97,15 @@ mod tests {
                 let late = if rate > capacity { 3_000 } else { 5 };
                 search.saw(rate.min(capacity), Duration::from_millis(late));
             }
+        }
+    }
+
+    #[test]
+    fn no_more_are_on_their_way_than_get_in_soon() {
+        let mut search = Search::default();
+        for (reached_per_s, at_once) in [(40.0, 80), (1.0, 16), (1_000.0, OPENING_AT_ONCE)] {
+            search.saw(reached_per_s, Duration::from_millis(5));
+            assert_eq!(search.at_once(), at_once);
         }
     }
 

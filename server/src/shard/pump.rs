@@ -25,9 +25,12 @@ const REPLIES: usize = 512;
 const FLUSHES: usize = 4_096;
 const ROUNDS: usize = 4;
 
-/// How long a turn listens to connections that are no sessions yet, or send what brings nothing.
-/// However many they are, who talks waits no longer for them than this.
+/// How long a turn listens at least to connections that are no sessions yet, or send what brings
+/// nothing, and which share of what the others took. However many they are, who talks waits no
+/// longer for them than this. Without the share a machine so slow that a turn takes tens of
+/// milliseconds heard one of them a turn, and the last of a few hundred not within its ten seconds.
 const FOR_GUESTS: Duration = Duration::from_micros(200);
+const SHARE_OF_GUESTS: u32 = 4;
 
 /// A shard turns at least this often, for what has no deadline of its own.
 const LONGEST_SLEEP_MS: u64 = 1_000;
@@ -42,7 +45,8 @@ pub(super) fn turn(shard: &Rc<Shard>) -> Poll<()> {
     shard.commons.mesh.port(shard.number).doorbell.sleeper().get_up();
     state.counters.begin_turn();
     let now = state.clock.now();
-    let mut turn = Turn { hands: Hands { shard, state, now }, more: false };
+    let begun = Instant::now();
+    let mut turn = Turn { hands: Hands { shard, state, now }, begun, more: false };
 
     turn.hear_orders();
     turn.read_sockets();
@@ -62,7 +66,7 @@ pub(super) fn turn(shard: &Rc<Shard>) -> Poll<()> {
     }
 
     let wake_at_ms = turn.wake_at_ms();
-    let Turn { hands, more } = turn;
+    let Turn { hands, more, .. } = turn;
     hands.state.clock.forget();
     let more = more || !hands.state.unread.is_empty();
     if more || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
@@ -91,6 +95,7 @@ fn may_sleep(shard: &Shard, state: &State) -> bool {
 
 struct Turn<'a> {
     hands: Hands<'a>,
+    begun: Instant,
     /// A budget was used up.
     more: bool,
 }
@@ -211,11 +216,12 @@ impl Turn<'_> {
         if state.guests.is_empty() {
             return;
         }
-        let begin = Instant::now();
+        let begun = Instant::now();
+        let at_most = for_guests(begun - self.begun);
         let shard = *shard;
         while shard.read_guest(self.hands.state) {
             self.hands.do_effects();
-            if begin.elapsed() >= FOR_GUESTS {
+            if begun.elapsed() >= at_most {
                 break;
             }
         }
@@ -275,6 +281,11 @@ impl Turn<'_> {
     }
 }
 
+/// How long a turn listens to guests after it took so long for the others.
+fn for_guests(taken: Duration) -> Duration {
+    FOR_GUESTS.max(taken / SHARE_OF_GUESTS)
+}
+
 fn counters_of(shard: &Shard, state: &State) -> Vec<Counter> {
     let source = format!("shard {}", shard.number);
     let port = shard.commons.mesh.port(shard.number);
@@ -303,4 +314,17 @@ fn counters_of_all(shard: &Shard) -> Vec<Counter> {
     counters.extend(hashing.into_iter().map(|(name, value)| counter("process", name, value)));
     counters.extend(process_counters());
     counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_have_a_moment_of_a_short_turn_and_a_share_of_a_long_one() {
+        let short = Duration::from_micros(30);
+        let long = Duration::from_millis(40);
+        assert_eq!(for_guests(short), FOR_GUESTS);
+        assert_eq!(for_guests(long), long / SHARE_OF_GUESTS);
+    }
 }
