@@ -48,8 +48,9 @@ const JUDGED_FOR: Duration = Duration::from_secs(30);
 /// so what is missing is not the shard's work (see docs/testing.md). Without those budgets it was
 /// 83: that is what this would find.
 const MAX_TIMES_AS_LONG: f64 = 8.0;
-/// Share of the processors that others may have for waits to be judged.
-const MAX_OF_OTHERS: f64 = 0.1;
+/// Share of the processors that others may have for waits to be judged. A host that takes a
+/// twentieth away lets a sync of an idle machine wait for tens of milliseconds.
+const MAX_OF_OTHERS: f64 = 0.02;
 
 /// One message: when it was due, and how long it took to be told to the other.
 #[derive(Clone)]
@@ -170,7 +171,11 @@ fn check(endings: &Endings) {
         );
     }
     for manner in MANNERS {
-        assert!(endings.keys().any(|(found, _)| *found == manner), "{manner:?} was never closed");
+        let ended = |told: bool| {
+            endings.keys().any(|(found, code)| *found == manner && code.is_some() == told)
+        };
+        assert!(ended(true) || ended(false), "{manner:?} was never closed");
+        assert!(ended(true) || !manner.reads(), "{manner:?} was never told why");
     }
 }
 
@@ -229,7 +234,7 @@ fn wait_until(holds: impl Fn() -> bool) {
 /// The server on the first processor.
 fn start(data: &std::path::Path) -> Server {
     let mut command = command();
-    command.arg("--data").arg(data).args(["--shards", "1", "--sends-per-second", "30"]);
+    command.arg("--data").arg(data).args(["--shards", "1"]);
     let (first, _) = processors();
     // SAFETY: sched_setaffinity may be called between fork and exec, and allocates nothing.
     unsafe {

@@ -35,7 +35,7 @@ pub enum Manner {
     LargeFrame,
     /// The first part of a large frame, and never the rest.
     HalfFrame,
-    /// Sends, far above the rate that is allowed, and reads what comes of it.
+    /// The same messages again and again as fast as they go, and reads what comes of it.
     FastSends,
     /// Heartbeats as fast as they go, read.
     FastPings,
@@ -71,6 +71,11 @@ impl Manner {
             self,
             GarbageInSession | LargeFrame | HalfFrame | FastSends | FastPings | FastUnread
         )
+    }
+
+    /// Whether it would find a reason, if it is not thrown away.
+    pub fn reads(self) -> bool {
+        self != Manner::FastUnread
     }
 
     /// Whether it has said all it will say by the time the server closes, and reads. Of one that
