@@ -154,9 +154,17 @@ fn check(endings: &Endings) {
             Manner::Garbage | Manner::Endless => {
                 &[BadFrame, FrameTooLarge, BadMagic, WrongState, VersionUnsupported]
             }
-            Manner::GarbageInSession => {
-                &[BadFrame, FrameTooLarge, BadMagic, WrongState, BadField, SendSpan]
-            }
+            // It may be the beginning of a frame.
+            Manner::GarbageInSession => &[
+                BadFrame,
+                FrameTooLarge,
+                BadMagic,
+                WrongState,
+                BadField,
+                SendSpan,
+                Silent,
+                Overload,
+            ],
             Manner::LargeOpener | Manner::LargeFrame => &[FrameTooLarge],
             Manner::Silent | Manner::Loris => &[],
             Manner::FastLogins => &[RateLimited],
