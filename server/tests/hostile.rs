@@ -66,7 +66,8 @@ fn two_thousand_hostile_clients_harm_nobody() {
     std::process::Command::new("sync").status().unwrap();
     let data = tempfile::tempdir().unwrap();
     let server = start(data.path());
-    let users = make_users(&server);
+    let mut owner = Owner::of(&server);
+    let users = owner.make_users();
     let pairs = Talk::start(server.address.to_string());
 
     let mut quiet: Vec<Range<Instant>> = Vec::new();
@@ -77,7 +78,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
     let before = memory_of(server.pid());
     let (others_before, all_before) = processor_time(server.pid());
     let (mut most, mut judged) = (before, before);
-    let own_before = before.saturating_sub(store_memory(&server));
+    let own_before = before.saturating_sub(owner.store_memory());
     let mut own = own_before;
     let mut among_foes = Duration::ZERO;
     for number in 0..WINDOWS {
@@ -92,7 +93,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
                 judged = most;
             }
         }
-        own = own.max(memory_of(server.pid()).saturating_sub(store_memory(&server)));
+        own = own.max(memory_of(server.pid()).saturating_sub(owner.store_memory()));
         among_foes += begin.elapsed();
         hostile.push(begin..Instant::now());
         arena.stop.store(true, Ordering::Relaxed);
@@ -282,28 +283,37 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Bytes of the store's memtables and block cache, as it says itself.
-fn store_memory(server: &Server) -> u64 {
-    let counters = runtime().block_on(async {
-        let address = server.address.to_string();
-        let mut operator = Operator::connect(&address, &server.operator_key()).await.unwrap();
-        operator.stats().await.unwrap()
-    });
-    let of_store = ["memtable_bytes", "block_cache_bytes"];
-    counters
-        .iter()
-        .filter(|counter| of_store.contains(&counter.name.as_str()))
-        .map(|counter| counter.value)
-        .sum()
+/// Who runs the server, connected before any foe is: to come in among them may take long on a
+/// machine that others keep busy.
+struct Owner {
+    runtime: tokio::runtime::Runtime,
+    operator: Operator,
 }
 
-fn make_users(server: &Server) -> Vec<CreatedUser> {
-    runtime().block_on(async {
+impl Owner {
+    fn of(server: &Server) -> Owner {
+        let runtime = runtime();
         let address = server.address.to_string();
-        let mut operator = Operator::connect(&address, &server.operator_key()).await.unwrap();
+        let key = server.operator_key();
+        let operator = runtime.block_on(Operator::connect(&address, &key)).unwrap();
+        Owner { runtime, operator }
+    }
+
+    /// Bytes of the store's memtables and block cache, as it says itself.
+    fn store_memory(&mut self) -> u64 {
+        let counters = self.runtime.block_on(self.operator.stats()).unwrap();
+        let of_store = ["memtable_bytes", "block_cache_bytes"];
+        counters
+            .iter()
+            .filter(|counter| of_store.contains(&counter.name.as_str()))
+            .map(|counter| counter.value)
+            .sum()
+    }
+
+    fn make_users(&mut self) -> Vec<CreatedUser> {
         let names: Vec<String> = (0..FOES).map(|number| format!("foe{number}")).collect();
-        operator.create_users(&names).await.unwrap()
-    })
+        self.runtime.block_on(self.operator.create_users(&names)).unwrap()
+    }
 }
 
 /// Lets the foes loose, in a thread that gives way to people, and once they are there has no more
