@@ -243,7 +243,7 @@ fn wait_until(holds: impl Fn() -> bool) {
 /// The server on the first processor.
 fn start(data: &std::path::Path) -> Server {
     let mut command = command();
-    command.arg("--data").arg(data).args(["--shards", "1"]);
+    command.arg("--data").arg(data).args(["--shards", "1", "--sends-per-second", "30"]);
     let (first, _) = processors();
     // SAFETY: sched_setaffinity may be called between fork and exec, and allocates nothing.
     unsafe {

@@ -35,7 +35,7 @@ pub enum Manner {
     LargeFrame,
     /// The first part of a large frame, and never the rest.
     HalfFrame,
-    /// The same messages again and again as fast as they go, and reads what comes of it.
+    /// Sends, far above the rate that is allowed, and reads what comes of it.
     FastSends,
     /// Heartbeats as fast as they go, read.
     FastPings,
