@@ -39,6 +39,7 @@ test: prepare
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) fmt --manifest-path counts/Cargo.toml --check
+	$(CARGO) fmt --manifest-path server/models/Cargo.toml --check
 	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
 	$(MAKE) --no-print-directory fuzz
 	$(CARGO) test --release --locked --no-default-features $(LEAN)

@@ -27,6 +27,15 @@ pub struct Graph {
 pub struct Licenses {
     /// SPDX names.
     pub allow: Vec<String>,
+    #[serde(default)]
+    pub exceptions: Vec<Exception>,
+}
+
+/// What one package may have beside.
+#[derive(Debug, Deserialize)]
+pub struct Exception {
+    pub name: String,
+    pub allow: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,10 +68,10 @@ impl Policy {
             let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
             nodes.into_iter().any(|node| node.id == package.id)
         };
-        let allowed = self.licensees()?;
         let mut complaints = Vec::new();
         for package in metadata.packages.iter().filter(used) {
             let name = format!("{} {}", package.name, package.version);
+            let allowed = self.licensees(&package.name)?;
             if !licence_is_allowed(package.license.as_deref(), &allowed) {
                 let licence = package.license.as_deref().unwrap_or("no licence");
                 complaints.push(format!("{name}: {licence} is not among the licences allowed"));
@@ -79,9 +88,11 @@ impl Policy {
         Ok(complaints)
     }
 
-    fn licensees(&self) -> Result<Vec<Licensee>> {
+    fn licensees(&self, package: &str) -> Result<Vec<Licensee>> {
         let parse = |name: &String| Licensee::parse(name).with_context(|| name.clone());
-        self.licenses.allow.iter().map(parse).collect()
+        let exceptions = self.licenses.exceptions.iter().filter(|other| other.name == package);
+        let besides = exceptions.flat_map(|exception| &exception.allow);
+        self.licenses.allow.iter().chain(besides).map(parse).collect()
     }
 
     /// `None` is a path: the workspace itself.

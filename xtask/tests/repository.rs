@@ -1,6 +1,6 @@
 //! What must stay true of the repository as a whole.
 
-use xtask::{direction, manual, map, metadata, policy::Policy, root};
+use xtask::{direction, manual, map, metadata, metadata_of, policy::Policy, root, workspaces};
 
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
@@ -19,8 +19,25 @@ fn the_core_reaches_no_runtime_no_socket_and_no_database() {
 #[test]
 fn licences_sources_and_bans_are_as_deny_toml_says() {
     let policy = Policy::read(&root().join("deny.toml")).unwrap();
-    let metadata = metadata(&policy.graph.targets).unwrap();
-    assert_none(&policy.complaints(&metadata).unwrap());
+    for workspace in workspaces().unwrap() {
+        let metadata = metadata_of(&workspace, &policy.graph.targets).unwrap();
+        assert_none(&policy.complaints(&metadata).unwrap());
+    }
+}
+
+/// `cargo fmt --all` knows only the workspace that it stands in.
+#[test]
+fn make_test_formats_every_workspace() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    assert!(makefile.contains("\t$(CARGO) fmt --all --check\n"));
+    let workspaces = workspaces().unwrap();
+    assert_eq!(workspaces[0], root());
+    assert!(workspaces.len() >= 4, "fuzz, counts and the models of the mesh are there");
+    for workspace in &workspaces[1..] {
+        let folder = workspace.strip_prefix(root()).unwrap().display();
+        let line = format!("\t$(CARGO) fmt --manifest-path {folder}/Cargo.toml --check\n");
+        assert!(makefile.contains(&line), "the Makefile lacks:{line}");
+    }
 }
 
 #[test]
