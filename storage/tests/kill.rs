@@ -292,6 +292,9 @@ fn what_was_acknowledged_outlives_two_hundred_kills() {
     for kill in 1..=KILLS {
         let lines = run_and_kill(directory.path(), &mut random);
         repeats += note(&lines, &mut acknowledged);
+        // What a check opens is settled, so most lives begin with what a kill left. Nothing that was
+        // lost in between is overlooked: all that was ever acknowledged is looked for, and of what
+        // a life writes again `note` sees whether it got another place than before.
         if kill % 5 == 0 {
             check(directory.path(), &acknowledged);
         }
