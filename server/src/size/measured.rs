@@ -27,12 +27,13 @@ measured! {
         "bytes of kernel memory for an idle connection: half of what both its ends take when epoll \
          watches them (Linux 6.1)",
         "2026-11-21" by "tuning/million/run --connections 20000, its bare holder (Y1)";
-    USER_BYTES_PER_CONNECTION = 799.0:
+    USER_BYTES_PER_CONNECTION = 428.0:
         "bytes of the server for an idle logged-in connection, without its store",
-        "2026-11-21" by "tuning/measure/idle";
-    USER_BYTES_OF_AN_EMPTY_SERVER = 27_700_000.0:
-        "bytes of a server that nobody is connected to",
-        "2026-11-21" by "tuning/measure/idle";
+        "2026-11-22" by "tuning/measure/idle";
+    USER_BYTES_OF_AN_EMPTY_SERVER = 48_300_000.0:
+        "bytes of a server that nobody is connected to, without its store; 25.2 million of them are \
+         for two threads that hash passwords",
+        "2026-11-22" by "tuning/measure/idle";
     CPU_US_PER_MESSAGE = 28.0:
         "us of server CPU for a 1:1 message when each comes alone (500 pairs, one in flight); in \
          batches it is a fifth of that",
