@@ -398,6 +398,34 @@ fn a_receipt_does_not_fall_while_a_higher_one_is_on_its_way() {
     assert_eq!(world.engines[0].counters().users, 1);
 }
 
+/// A user's device leaves when there is no credit to store her cursor with, and her other one, which
+/// is further, the moment after there is one again.
+#[test]
+fn a_last_cursor_does_not_overtake_one_that_waits_for_a_credit() {
+    let mut world = World::with(1, |settings| settings.credits = 1);
+    let [(_, mut ada_phone), (bob, mut bob_phone)] = ada_and_bob(&mut world);
+    let mut bob_laptop = Peer::new(world.device(bob));
+    for peer in [&mut ada_phone, &mut bob_phone, &mut bob_laptop] {
+        peer.connect(&mut world);
+    }
+    ada_phone.write(&mut world, bob, b"one");
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_phone, &mut bob_laptop]);
+    ada_phone.write(&mut world, bob, b"two");
+    talk(&mut world, &mut [&mut ada_phone, &mut bob_laptop]);
+
+    // Takes the only credit, until it is stored.
+    ada_phone.write(&mut world, bob, b"three");
+    world.hold_commits = true;
+    world.run();
+    world.cut(bob_phone.link.take().unwrap());
+    world.commit();
+    world.cut(bob_laptop.link.take().unwrap());
+
+    world.hold_commits = false;
+    talk(&mut world, &mut [&mut ada_phone]);
+    assert_eq!(ada_phone.receipts(), [(bob.0, 1), (bob.0, 2)]);
+}
+
 /// What was read for a device joins on to what is new, and another frame comes behind both before
 /// the turn ends: the user's other device gets the events, not the end of that output.
 #[test]
