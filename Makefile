@@ -6,7 +6,8 @@
 # make counts  instructions of codec, engine, mesh and sequencer: 5 % more than recorded is red
 # make models  the mesh between shards in every order (loom)
 # make manual  shell completions and man pages into ./bin/manual
-# make faults  kill the server five hundred times, step its clock, take disk, memory and files from it
+# make faults  kill the server five hundred times, step its clock, take disk, memory and files from it,
+#              let devices come and go a hundred thousand events long
 # make power   cut the power under the server, fifty times, in a virtual machine (some 20 minutes)
 # make damage  damage files of stores, five thousand times; STARLING_SEED repeats a run
 # make bench   the benchmarks of codec, engine, storage, mesh and check

@@ -1,6 +1,7 @@
 //! The real server in hard times that come from outside: killed again and again, stopped in the
-//! middle of a word, with a clock that jumps. Each ends with the server serving; nothing promised
-//! is missing, every text stands once at both ends, and the history of all devices holds.
+//! middle of a word, with a clock that jumps, with devices that come and go. Each ends with the
+//! server serving; nothing promised is missing, every text stands once at both ends, and the history
+//! of all devices holds.
 //!
 //! Bad links are in e2e_faults.rs, a store that is slow or fails in slow_store.rs, a log that is
 //! cut in log_cut.rs, too little of anything in shortage.rs, power cuts in power_cuts.rs.
@@ -16,8 +17,9 @@ use common::{
 use faults::{
     House,
     home::{Home, kept_all},
+    people::{Device, text, within},
     process::{Process, be_client},
-    profile::Profile,
+    profile::{Profile, come_to_rest},
     talk::Talk,
 };
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -27,7 +29,10 @@ use std::{
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
-use support::command::{Person, be_starling, check_with};
+use support::{
+    command::{Person, be_starling, check_with},
+    proxy::Proxy,
+};
 
 const PEOPLE: [&str; 3] = ["ada", "bob", "eve"];
 const DEVICES: usize = 2;
@@ -192,6 +197,134 @@ fn a_client_that_is_stopped_for_a_while_holds_up_nobody_and_misses_nothing() {
     awake.end();
     check_with(&[&bob, &bob_too], vec![written]);
     server.end();
+}
+
+/// A device that comes and goes, over a link of its own.
+struct Restless {
+    profile: Profile,
+    link: Proxy,
+    here: Option<Device>,
+}
+
+impl Restless {
+    async fn new(server: &Server, name: &str, seed: u64) -> Restless {
+        let own = support::login(&server.address.to_string(), name).await;
+        let link = Proxy::start(server.address, seed).await;
+        link.be_fair();
+        Restless { profile: Profile::new(own), link, here: None }
+    }
+
+    fn come(&mut self) -> &Device {
+        let server = self.link.server();
+        self.here.insert(Device::start(&server, self.profile.clone()))
+    }
+
+    /// Comes and has a word with somebody, or goes: in order, or cut off in the middle of one.
+    async fn turn(&mut self, random: &mut SmallRng, to: UserId) {
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..5))).await;
+        match self.here.take() {
+            Some(device) => {
+                if random.random_bool(0.5) {
+                    self.link.cut();
+                }
+                within("it closes", device.client.close()).await;
+            }
+            None => {
+                let client = &self.come().client;
+                for _ in 0..random.random_range(0..3) {
+                    client.post(text(to, "from ada", Class::Durable)).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Five devices of Ada's come and go at random, while two people write to her until so many events
+/// came. All five then hold the same, and it is what a device holds that was never there before.
+/// If told to, the link of one lies once.
+fn come_and_go(events: usize, lies: bool) {
+    const DEVICES: usize = 5;
+    /// That one of the two writes before anybody turns again.
+    const AT_ONCE: usize = 250;
+    let mut random = seeded();
+    let server = Server::start(&["--shards", "2", "--sends-per-second", "0"]);
+    let address = server.address.to_string();
+    runtime().block_on(async {
+        let ada = support::register(&address, "ada").await;
+        let to = ada.user;
+        let newcomer = Profile::new(ada);
+        let bob = Device::start(&address, Profile::new(support::register(&address, "bob").await));
+        let eve = Device::start(&address, Profile::new(support::register(&address, "eve").await));
+        let mut restless = Vec::new();
+        for _ in 0..DEVICES {
+            restless.push(Restless::new(&server, "ada", random.random()).await);
+        }
+        if lies {
+            restless[0].link.lie_once("from bob", "from eve");
+        }
+        for first in (0..events / 2).step_by(AT_ONCE) {
+            let texts = |who| (first..first + AT_ONCE).map(move |number| format!("{who} {number}"));
+            let class = |number| if number % 10 == 0 { Class::Durable } else { Class::Buffered };
+            let turning = async {
+                for device in &mut restless {
+                    let peer = if random.random_bool(0.5) { bob.user() } else { eve.user() };
+                    if random.random_bool(0.5) {
+                        device.turn(&mut random, peer).await;
+                    }
+                }
+            };
+            tokio::join!(
+                support::write(&bob.client, to, texts("from bob"), class),
+                support::write(&eve.client, to, texts("from eve"), class),
+                turning,
+            );
+        }
+        for device in &mut restless {
+            if device.here.is_none() {
+                device.come();
+            }
+        }
+        let mut devices: Vec<Device> =
+            restless.iter_mut().filter_map(|device| device.here.take()).collect();
+        devices.extend([bob, eve]);
+        let mut profiles = vec![newcomer];
+        for device in devices {
+            within("all is acknowledged", device.client.flushed()).await;
+            within("it closes", device.client.close()).await;
+            profiles.push(device.profile);
+        }
+        come_to_rest(&address, &profiles).await;
+
+        let of_ada = &profiles[..=DEVICES];
+        let hashes: Vec<_> = of_ada.iter().map(|profile| profile.store.state_hash()).collect();
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "devices hold different: {hashes:?}");
+        let came = of_ada[0].store.events().len();
+        let sessions: Vec<usize> =
+            of_ada.iter().map(|profile| profile.history.count("online")).collect();
+        println!("{came} events, sessions of each device: {sessions:?}");
+        assert!(came >= events && sessions.iter().sum::<usize>() > 2 * sessions.len());
+        let recorded = profiles.iter().map(|profile| &profile.history);
+        History::of([&Recording::complete()].into_iter().chain(recorded)).must_hold();
+    });
+    server.end();
+}
+
+#[test]
+fn five_devices_that_come_and_go_end_with_the_same_state() {
+    come_and_go(5_000, false);
+}
+
+#[test]
+#[ignore = "takes long: make faults"]
+fn five_devices_that_come_and_go_during_a_hundred_thousand_events_end_with_the_same_state() {
+    come_and_go(100_000, false);
+}
+
+/// A planted fault: one device is told another text once.
+#[test]
+#[should_panic(expected = "devices hold different")]
+fn a_device_that_holds_another_text_is_found_out_by_its_state() {
+    come_and_go(1_000, true);
 }
 
 /// The wall clock jumps, while it runs and between two lives; tokens hold, ids rise, time goes on.

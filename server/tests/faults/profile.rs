@@ -37,6 +37,11 @@ impl Shared {
         self.0.lock().unwrap().saved().tag
     }
 
+    /// The hash of what the device holds.
+    pub fn state_hash(&self) -> StateHash {
+        self.0.lock().unwrap().state_hash()
+    }
+
     pub fn identity(&self) -> Identity {
         self.0.lock().unwrap().saved().identity.clone().expect("logged in")
     }
