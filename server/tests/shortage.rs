@@ -21,6 +21,7 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use starling_codec::{ErrorCode, Kind, wire as bodies};
 use std::{
     fs::{self, File},
+    io::{self, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -40,6 +41,15 @@ fn seeded() -> SmallRng {
     let seed = given.map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
     println!("STARLING_SEED={seed}");
     SmallRng::seed_from_u64(seed)
+}
+
+/// Says that a test proves nothing here. The harness keeps to itself what a test that passes prints;
+/// what is written to standard error is seen.
+fn skipped(what: &str, why: &str) {
+    let test = std::thread::current();
+    let name = test.name().unwrap_or("a test");
+    let line = format!("SKIPPED {name}: {what}: {}\n", why.trim());
+    io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// The store failed: the process said so and ended by itself.
@@ -128,7 +138,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 fn fill_the_disk(times: usize) {
     let disk = match SmallDisk::mount() {
         Ok(disk) => disk,
-        Err(why) => return println!("skipped, a small disk cannot be mounted: {why}"),
+        Err(why) => return skipped("a small disk cannot be mounted", &why),
     };
     let mut random = seeded();
     runtime().block_on(async {
@@ -334,7 +344,7 @@ impl Drop for SmallMemory {
 fn take_the_memory(times: usize) {
     let memory = match SmallMemory::new() {
         Ok(memory) => memory,
-        Err(why) => return println!("skipped, memory cannot be limited: {why}"),
+        Err(why) => return skipped("memory cannot be limited", &why),
     };
     let mut random = seeded();
     runtime().block_on(async {

@@ -22,9 +22,8 @@ fn main() -> ExitCode {
 
 fn all() {
     if fs::read("/proc/slabinfo").is_err() {
-        println!(
-            "tuning/million/run --here is not tested: only root may know of the kernel's slabs"
-        );
+        // This program has no harness that would keep it to itself.
+        eprintln!("SKIPPED million: only root may know of the kernel's slabs");
         return;
     }
     it_holds_and_leaves_a_page();
