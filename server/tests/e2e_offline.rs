@@ -13,13 +13,14 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use starling_client::{
     Client, ClientSettings, Event, Events, Identity, MemoryStore, Outgoing, Peer, StopReason,
     codec::{
-        Kind,
+        Kind, UserId,
         wire::{self, Class, event},
     },
-    text_of,
+    content_of, text_of,
 };
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -73,24 +74,79 @@ impl Ear {
         *self.messages.borrow()
     }
 
-    /// Nothing is missing, doubled or out of order: not in the inbox, not in any conversation.
     fn check(&self, writers: &[Identity]) {
-        let events = self.events.lock().unwrap();
-        let mut seq = 0;
-        let mut texts: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-        for event in events.iter() {
-            assert_eq!(event.prev, seq, "a hole or a repeat in the inbox");
-            seq = event.seq;
-            let Some(event::Kind::Message(message)) = &event.kind else { continue };
-            let texts = texts.entry(message.sender).or_default();
-            texts.push(text_of(&message.content).unwrap());
-            assert_eq!(message.seq, texts.len() as u64, "a hole or a repeat in a conversation");
-        }
-        for (number, writer) in writers.iter().enumerate() {
-            let said = if number == 0 { SAID } else { 0 };
-            assert!(texts[&writer.user.0].iter().cloned().eq(texts_of(number, OF_EACH + said)));
+        let writers: Vec<UserId> = writers.iter().map(|writer| writer.user).collect();
+        check(&self.events.lock().unwrap(), &writers);
+    }
+}
+
+/// Nothing is missing, doubled or out of order: not in the inbox, not in any conversation.
+fn check(events: &[wire::Event], writers: &[UserId]) {
+    let mut seq = 0;
+    let mut texts: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for event in events {
+        assert_eq!(event.prev, seq, "a hole or a repeat in the inbox");
+        seq = event.seq;
+        let Some(event::Kind::Message(message)) = &event.kind else { continue };
+        let texts = texts.entry(message.sender).or_default();
+        texts.push(text_of(&message.content).unwrap());
+        assert_eq!(message.seq, texts.len() as u64, "a hole or a repeat in a conversation");
+    }
+    for (number, writer) in writers.iter().enumerate() {
+        let said = if number == 0 { SAID } else { 0 };
+        assert!(texts[&writer.0].iter().cloned().eq(texts_of(number, OF_EACH + said)));
+    }
+}
+
+/// Planted faults, in what would be right: one event less, one twice, one less or one twice where
+/// the others close ranks, two that changed places, and one with another text.
+#[test]
+fn what_is_missing_doubled_or_out_of_order_is_found_out() {
+    let writers: Vec<UserId> = (2..).take(WRITERS).map(UserId).collect();
+    let mut right: Vec<wire::Event> = Vec::new();
+    for (number, writer) in writers.iter().enumerate() {
+        let said = if number == 0 { SAID } else { 0 };
+        for (text, seq) in texts_of(number, OF_EACH + said).zip(1..) {
+            let (sender, content) = (writer.0, content_of(&text));
+            let message = wire::Message { sender, seq, content, ..wire::Message::default() };
+            let kind = Some(event::Kind::Message(message));
+            right.push(wire::Event { kind, ..wire::Event::default() });
         }
     }
+    let close_ranks = |events: &mut Vec<wire::Event>| {
+        for (event, seq) in events.iter_mut().zip(1..) {
+            (event.prev, event.seq) = (seq - 1, seq);
+        }
+    };
+    close_ranks(&mut right);
+    check(&right, &writers);
+    let at = BACKLOG / 3;
+    let finds = |plant: &dyn Fn(&mut Vec<wire::Event>)| {
+        let mut events = right.clone();
+        plant(&mut events);
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| check(&events, &writers))).is_err(),
+            "nothing is found"
+        );
+    };
+    finds(&|events| drop(events.remove(at)));
+    finds(&|events| events.insert(at, events[at].clone()));
+    finds(&|events| {
+        events.remove(at);
+        close_ranks(events);
+    });
+    finds(&|events| {
+        events.insert(at, events[at].clone());
+        close_ranks(events);
+    });
+    finds(&|events| {
+        let kind = events[at].kind.clone();
+        events[at].kind = std::mem::replace(&mut events[at + 1].kind, kind);
+    });
+    finds(&|events| {
+        let Some(event::Kind::Message(message)) = &mut events[at].kind else { unreachable!() };
+        message.content = content_of("another text");
+    });
 }
 
 fn texts_of(writer: usize, count: usize) -> impl Iterator<Item = String> {

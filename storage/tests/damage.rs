@@ -341,6 +341,19 @@ fn id(event: &Event) -> u64 {
     }
 }
 
+/// A planted fault: a log lost its end, and the note that it was longer is gone as well.
+#[test]
+#[should_panic(expected = " lost ")]
+fn a_store_that_lost_something_silently_is_found_out() {
+    let root = tempfile::tempdir().unwrap();
+    let left = Left::make(&PLANS[0], root.path(), &mut Random::new("silent loss"));
+    let (log, synced) = &left.log;
+    fs::write(left.directory.join("promised"), "").unwrap();
+    let log = fs::File::options().write(true).open(left.directory.join(log)).unwrap();
+    log.set_len(synced / 2).unwrap();
+    judge(&left, &StoreSettings { data_dir: left.directory.clone(), ..left.settings.clone() });
+}
+
 /// Not a test of its own: the process that opens damaged stores, and may die of one.
 #[test]
 fn child() {
