@@ -171,6 +171,15 @@ pub fn version_of(pid: u32) -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|said| !said.is_empty())
 }
 
+/// Files that a process has open, sockets among them.
+///
+/// # Errors
+/// There is no such process, or it may not be looked at.
+pub fn open_files(pid: u32) -> Result<usize> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count())
+}
+
 /// Resident memory of a process: quick to ask for, unlike its proportional set size.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
     field_kib(&format!("/proc/{pid}/status"), "VmRSS:")

@@ -98,7 +98,11 @@ fn one_that_is_ended_leaves_nothing() {
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let mut heard = String::new();
         while !heard.contains(moment) {
-            assert!(said.read_line(&mut heard).unwrap() > 0, "it never said {moment:?}: {heard}");
+            if said.read_line(&mut heard).unwrap() == 0 {
+                let mut wrong = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut wrong).unwrap();
+                panic!("it never said {moment:?}: {heard}{wrong}");
+            }
         }
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

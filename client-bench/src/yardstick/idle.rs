@@ -19,6 +19,8 @@ use std::{
 
 /// Whether Ctrl-C asked for the end is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A holder that has not accepted all after so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The kernel keeps a closed socket for 60 s at most.
 const FORGOTTEN: Duration = Duration::from_secs(75);
 
@@ -83,6 +85,7 @@ pub fn measure(
     let warm = TcpStream::connect(address)?;
     rest(quiet)?;
     let before = Memory::now(Some(holder.pid()))?;
+    let files_before = machine::open_files(holder.pid())?;
     let objects_before = split.then(machine::slab_object_bytes).transpose()?;
     let sources = Sources::default();
     // Watched, as a crowd's are, so that both ends are alike.
@@ -93,6 +96,7 @@ pub fn measure(
         poller.add(link.stream(), index, Watch::Read)?;
         links.push(link);
     }
+    until_open(holder.pid(), files_before + connections)?;
     rest(quiet)?;
     let after = Memory::now(Some(holder.pid()))?;
     let client_share = match objects_before {
@@ -140,6 +144,20 @@ fn rest(duration: Duration) -> Result<()> {
         sleep(duration.saturating_sub(begun.elapsed()).min(LOOK_EVERY));
     }
     Ok(())
+}
+
+/// Waits until the holder has so many files, and so has accepted all, which it may come to late on a
+/// busy machine. A connection that was not accepted takes less, and ends by a reset with the holder.
+fn until_open(holder: u32, files: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let open = machine::open_files(holder)?;
+        if open >= files {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "the holder has {open} files open, not {files}");
+        rest(LOOK_EVERY)?;
+    }
 }
 
 /// Waits until the kernel has no socket any more that only waits for late packets and frees
