@@ -66,8 +66,8 @@ fn two_thousand_hostile_clients_harm_nobody() {
     std::process::Command::new("sync").status().unwrap();
     let data = tempfile::tempdir().unwrap();
     let server = start(data.path());
-    let mut owner = Owner::of(&server);
-    let users = owner.make_users();
+    let mut operator = WaitedOperator::of(&server);
+    let users = operator.make_users();
     let pairs = Talk::start(server.address.to_string());
 
     let mut quiet: Vec<Range<Instant>> = Vec::new();
@@ -78,7 +78,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
     let before = memory_of(server.pid());
     let (others_before, all_before) = processor_time(server.pid());
     let (mut most, mut judged) = (before, before);
-    let own_before = before.saturating_sub(owner.store_memory());
+    let own_before = before.saturating_sub(operator.store_memory());
     let mut own = own_before;
     let mut among_foes = Duration::ZERO;
     for number in 0..WINDOWS {
@@ -93,7 +93,7 @@ fn two_thousand_hostile_clients_harm_nobody() {
                 judged = most;
             }
         }
-        own = own.max(memory_of(server.pid()).saturating_sub(owner.store_memory()));
+        own = own.max(memory_of(server.pid()).saturating_sub(operator.store_memory()));
         among_foes += begin.elapsed();
         hostile.push(begin..Instant::now());
         arena.stop.store(true, Ordering::Relaxed);
@@ -283,20 +283,20 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Who runs the server, connected before any foe is: to come in among them may take long on a
-/// machine that others keep busy.
-struct Owner {
+/// An operator whom a thread waits for, connected before any foe is: to come in among them may take
+/// long on a machine that others keep busy.
+struct WaitedOperator {
     runtime: tokio::runtime::Runtime,
     operator: Operator,
 }
 
-impl Owner {
-    fn of(server: &Server) -> Owner {
+impl WaitedOperator {
+    fn of(server: &Server) -> WaitedOperator {
         let runtime = runtime();
         let address = server.address.to_string();
         let key = server.operator_key();
         let operator = runtime.block_on(Operator::connect(&address, &key)).unwrap();
-        Owner { runtime, operator }
+        WaitedOperator { runtime, operator }
     }
 
     /// Bytes of the store's memtables and block cache, as it says itself.

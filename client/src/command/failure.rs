@@ -137,8 +137,9 @@ impl Failure {
                  another with --server HOST:PORT"
             )),
             CallError::Unsent(count) => Failure::Usage(format!(
-                "this profile holds {count} messages that its last user has not sent: let that \
-                 user log in and type `{}`, or name another folder with --profile DIR",
+                "this profile holds {count} messages that are not sent, and would forget them for \
+                 another device: log in as who wrote them and type `{}`, or name another folder \
+                 with --profile DIR, also if the server does not know this device any more",
                 next::command("listen")
             )),
             CallError::Store(error) => error.into(),

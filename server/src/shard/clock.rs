@@ -1,13 +1,13 @@
 //! The one clock of a shard. It is read once a turn, so that all inputs of a turn have one time.
 
 use starling_engine::Now;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A shard's clock.
 #[derive(Debug)]
 pub struct Clock {
     zero: Instant,
-    read: Option<Now>,
+    read: Option<(Instant, Now)>,
 }
 
 impl Clock {
@@ -17,13 +17,26 @@ impl Clock {
 
     /// The time of this turn.
     pub fn now(&mut self) -> Now {
+        self.read().1
+    }
+
+    /// How long ago the time of this turn was read.
+    pub fn turn_so_far(&mut self) -> Duration {
+        self.read().0.elapsed()
+    }
+
+    fn read(&mut self) -> (Instant, Now) {
         let zero = self.zero;
-        *self.read.get_or_insert_with(|| Now {
-            mono_ms: zero.elapsed().as_millis() as u64,
-            // Before 1970 is as good as in 1970: the engine makes ids from its floor on.
-            unix_ms: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
+        *self.read.get_or_insert_with(|| {
+            let read = Instant::now();
+            let now = Now {
+                mono_ms: read.duration_since(zero).as_millis() as u64,
+                // Before 1970 is as good as in 1970: the engine makes ids from its floor on.
+                unix_ms: SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| since.as_millis() as u64),
+            };
+            (read, now)
         })
     }
 
@@ -34,6 +47,6 @@ impl Clock {
 
     /// When `mono_ms` will be.
     pub fn instant_of(&self, mono_ms: u64) -> Instant {
-        self.zero + std::time::Duration::from_millis(mono_ms)
+        self.zero + Duration::from_millis(mono_ms)
     }
 }

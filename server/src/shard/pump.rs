@@ -9,13 +9,7 @@ use crate::{
     stats::{counter, process_counters},
 };
 use starling_codec::{ErrorCode, wire::Counter};
-use std::{
-    net::Shutdown,
-    os::fd::AsFd,
-    rc::Rc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{net::Shutdown, os::fd::AsFd, rc::Rc, task::Poll, time::Duration};
 
 /// Inputs of one kind that a turn takes: parcels from one shard, commits, replies.
 const PARCELS: usize = 512;
@@ -44,9 +38,10 @@ pub(super) fn turn(shard: &Rc<Shard>) -> Poll<()> {
     let state = &mut *shard.state.borrow_mut();
     shard.commons.mesh.port(shard.number).doorbell.sleeper().get_up();
     state.counters.begin_turn();
+    // A connection that was accepted between two turns has read it.
+    state.clock.forget();
     let now = state.clock.now();
-    let begun = Instant::now();
-    let mut turn = Turn { hands: Hands { shard, state, now }, begun, more: false };
+    let mut turn = Turn { hands: Hands { shard, state, now }, more: false };
 
     turn.hear_orders();
     turn.read_sockets();
@@ -66,7 +61,7 @@ pub(super) fn turn(shard: &Rc<Shard>) -> Poll<()> {
     }
 
     let wake_at_ms = turn.wake_at_ms();
-    let Turn { hands, more, .. } = turn;
+    let Turn { hands, more } = turn;
     hands.state.clock.forget();
     let more = more || !hands.state.unread.is_empty();
     if more || wake_at_ms <= now.mono_ms || !may_sleep(shard, hands.state) {
@@ -95,7 +90,6 @@ fn may_sleep(shard: &Shard, state: &State) -> bool {
 
 struct Turn<'a> {
     hands: Hands<'a>,
-    begun: Instant,
     /// A budget was used up.
     more: bool,
 }
@@ -216,12 +210,12 @@ impl Turn<'_> {
         if state.guests.is_empty() {
             return;
         }
-        let begun = Instant::now();
-        let at_most = for_guests(begun - self.begun);
+        let taken = state.clock.turn_so_far();
+        let until = taken + for_guests(taken);
         let shard = *shard;
         while shard.read_guest(self.hands.state) {
             self.hands.do_effects();
-            if begun.elapsed() >= at_most {
+            if self.hands.state.clock.turn_so_far() >= until {
                 break;
             }
         }
