@@ -6,11 +6,11 @@
 //! tells what time it is and how a sync ended.
 //!
 //! When to write: with no sync in flight, whatever waits. While one is in flight, one batch ahead,
-//! and only when half as many commands wait as the sync covers: fewer would cost a commit of their
-//! own for nothing, since they cannot be announced before the sync after this one anyway; waiting
-//! for more would leave the sequencing to do when the disk idles. When a sync ends and a batch is
-//! ahead, the next sync waits for what little waits beside it: that is written in less time than
-//! a sync takes, and would else wait for one more.
+//! and only when half as many commands wait as the sync covers, and not for little: fewer would
+//! cost a commit of their own for nothing, since they cannot be announced before the sync after
+//! this one anyway; waiting for more would leave the sequencing to do when the disk idles. When a
+//! sync ends and a batch is ahead, the next sync waits for what little waits beside it: that is
+//! written in less time than a sync takes, and would else wait for one more.
 
 use crate::{
     Announcer, StoreSettings,
@@ -34,8 +34,9 @@ use std::{
 const MAX_BATCH_BYTES: usize = 8 << 20;
 /// More waiting commands than this are worth a batch ahead of any sync.
 const WORTH_A_BATCH: usize = 256;
-/// So many waiting commands or fewer are written before the next sync.
-const LITTLE: usize = 32;
+/// So many commands or fewer are written before the next sync, not beside one, and are synced on
+/// the committer's own thread.
+pub(crate) const LITTLE: usize = 32;
 /// What was not used for one to two of these is forgotten.
 const AGE_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_DISK_EVERY: Duration = Duration::from_millis(250);
@@ -73,9 +74,9 @@ pub struct Committer {
     public: Arc<Public>,
     sequencer: Sequencer,
     announcer: Box<dyn Announcer>,
-    /// Asks for a sync of all that is written; its end is told to [`Committer::synced`]. None is
-    /// under way when it is called.
-    start_sync: Box<dyn FnMut() + Send>,
+    /// Asks for a sync of all that is written, so many commands; its end is told to
+    /// [`Committer::synced`]. None is under way when it is called.
+    start_sync: Box<dyn FnMut(usize) + Send>,
     max_batch_commands: usize,
     min_free_bytes: u64,
     /// What was written last.
@@ -126,7 +127,7 @@ impl Committer {
         public: Arc<Public>,
         sequencer: Sequencer,
         announcer: Box<dyn Announcer>,
-        start_sync: Box<dyn FnMut() + Send>,
+        start_sync: Box<dyn FnMut(usize) + Send>,
         settings: &StoreSettings,
         now: Duration,
     ) -> Committer {
@@ -150,6 +151,11 @@ impl Committer {
             rested: false,
             life: Life::Serving,
         }
+    }
+
+    /// The thread that drives it has begun.
+    pub(crate) fn begins(&mut self) {
+        self.announcer.begins();
     }
 
     /// What to do now that so many commands wait. `closing`: none will come any more.
@@ -198,9 +204,13 @@ impl Committer {
     }
 
     fn worth_beside_a_sync(&self) -> usize {
+        (self.commands_covered() / 2).clamp(LITTLE + 1, WORTH_A_BATCH)
+    }
+
+    /// Commands that the sync under way makes durable.
+    fn commands_covered(&self) -> usize {
         let covered = self.written.iter().take(self.covered);
-        let commands: usize = covered.map(|one| one.commit.announcement.outcomes.len()).sum();
-        (commands / 2).clamp(1, WORTH_A_BATCH)
+        covered.map(|one| one.commit.announcement.outcomes.len()).sum()
     }
 
     /// Whether an empty batch would let go of what is not used any more.
@@ -290,7 +300,8 @@ impl Committer {
         if !self.syncing && self.written.iter().any(|one| one.commit.durable) {
             self.syncing = true;
             self.covered = self.written.len();
-            (self.start_sync)();
+            let commands = self.commands_covered();
+            (self.start_sync)(commands);
         }
     }
 

@@ -31,6 +31,7 @@ impl Driver {
     /// Runs until the store is closed and all that was submitted is announced.
     pub fn run(mut self) {
         self.mailbox.attend();
+        self.committer.begins();
         // A panic here is a defect, and what it left half done must not be built on: the same as
         // a failed write.
         let served = panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
@@ -43,7 +44,7 @@ impl Driver {
 
     fn serve(&mut self) {
         loop {
-            if let Some(result) = self.syncer.take() {
+            while let Some(result) = self.syncer.take() {
                 self.committer.synced(result, self.mailbox.len());
             }
             let now = self.started.elapsed();

@@ -25,6 +25,9 @@ use std::{
 
 /// Takes what the committer makes public. Called on the committer's thread: it must not block.
 pub trait Announcer: Send + 'static {
+    /// The committer's thread begins: told once, on it, before anything else.
+    fn begins(&mut self) {}
+
     /// One commit, in log order, after the view shows it.
     fn announce(&mut self, announcement: Announcement);
 
@@ -105,12 +108,13 @@ impl Store {
     }
 
     /// The committer as a machine of steps, for whoever drives it without threads. `start_sync`
-    /// asks for a sync, whose end is told to [`Committer::synced`]. `now` is of the clock that the
+    /// asks for a sync, which covers so many commands and whose end is told to
+    /// [`Committer::synced`]. `now` is of the clock that the
     /// steps are told.
     pub fn stepwise(
         self,
         announcer: impl Announcer,
-        start_sync: impl FnMut() + Send + 'static,
+        start_sync: impl FnMut(usize) + Send + 'static,
         now: Duration,
     ) -> Committer {
         let Store { backend, settings, opening, sequencer } = self;
@@ -139,7 +143,7 @@ impl Store {
         })?);
         let start_sync = {
             let syncer = syncer.clone();
-            move || syncer.ask()
+            move |commands| syncer.ask(commands)
         };
         let door = readers.door();
         let started = Instant::now();

@@ -1,7 +1,8 @@
-//! The second thread of the committer: syncs the log, one sync at a time, while the committer
-//! writes the next batch.
+//! Syncs the log, one sync at a time: on a second thread, while the committer writes the next
+//! batch, or in place when there is so little that there will be nothing to write beside it. Two
+//! wakings are saved then.
 
-use crate::{Backend, WriteError};
+use crate::{Backend, WriteError, committer::LITTLE};
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,9 @@ use std::{
 #[derive(Debug)]
 enum State {
     Idle,
+    /// To be done by who takes its result.
+    InPlace,
+    /// To be done by the thread.
     Asked,
     Done(Result<Duration, WriteError>),
     Ended,
@@ -20,6 +24,7 @@ enum State {
 
 /// The committer's end of the syncing thread.
 pub struct Syncer {
+    backend: Arc<dyn Backend>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,30 +42,39 @@ impl Shared {
 }
 
 impl Syncer {
-    /// Starts the thread; `done` is called on it after each sync.
+    /// Starts the thread; `done` is called on it after each sync of its own.
     pub fn start(
         backend: Arc<dyn Backend>,
         done: impl Fn() + Send + 'static,
     ) -> io::Result<Syncer> {
         let shared = Arc::new(Shared { state: Mutex::new(State::Idle), changed: Condvar::new() });
         let thread = thread::Builder::new().name("log-sync".to_owned()).spawn({
-            let shared = shared.clone();
+            let (shared, backend) = (shared.clone(), backend.clone());
             move || run(&shared, &*backend, done)
         })?;
-        Ok(Syncer { shared, thread: Some(thread) })
+        Ok(Syncer { backend, shared, thread: Some(thread) })
     }
 
-    /// Asks for a sync of all that is written. None may be under way.
-    pub fn ask(&self) {
-        *self.shared.lock() = State::Asked;
-        self.shared.changed.notify_one();
+    /// Asks for a sync of all that is written, so many commands. None may be under way.
+    pub fn ask(&self, commands: usize) {
+        if commands <= LITTLE {
+            *self.shared.lock() = State::InPlace;
+        } else {
+            *self.shared.lock() = State::Asked;
+            self.shared.changed.notify_one();
+        }
     }
 
-    /// The result of the sync that was asked for, once: the time it took.
+    /// The result of the sync that was asked for, once: the time it took. Blocks for it when it
+    /// is to be done in place.
     pub fn take(&self) -> Option<Result<Duration, WriteError>> {
         let mut state = self.shared.lock();
         match std::mem::replace(&mut *state, State::Idle) {
             State::Done(result) => Some(result),
+            State::InPlace => {
+                drop(state);
+                Some(sync(&*self.backend))
+            }
             other => {
                 *state = other;
                 None
@@ -87,14 +101,13 @@ fn run(shared: &Shared, backend: &dyn Backend, done: impl Fn()) {
             match *state {
                 State::Asked => break,
                 State::Ended => return,
-                State::Idle | State::Done(_) => {
+                State::Idle | State::InPlace | State::Done(_) => {
                     state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
         drop(state);
-        let started = Instant::now();
-        let result = backend.sync().map(|()| started.elapsed());
+        let result = sync(backend);
         let mut state = shared.lock();
         if matches!(*state, State::Ended) {
             return;
@@ -103,4 +116,10 @@ fn run(shared: &Shared, backend: &dyn Backend, done: impl Fn()) {
         drop(state);
         done();
     }
+}
+
+/// The time it took.
+fn sync(backend: &dyn Backend) -> Result<Duration, WriteError> {
+    let started = Instant::now();
+    backend.sync().map(|()| started.elapsed())
 }

@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Running, Send, accepted, random::Random, settings};
+use common::{Running, Send, accepted, log, random::Random, settings};
 use starling_codec::{
     Answer, ConversationId, HistoryRequest, PageDirection, Query, UserId,
     wire::{Class, Event, Message, event::Kind},
@@ -137,9 +137,10 @@ impl Left {
 }
 
 fn last_log(data_dir: &Path) -> (PathBuf, u64) {
-    let logs =
-        files(data_dir).into_iter().filter(|(path, _)| path.extension() == Some("log".as_ref()));
-    logs.max().expect("a log")
+    let logs = files(data_dir).into_keys().filter(|path| path.extension() == Some("log".as_ref()));
+    // One that goes meanwhile is not the last.
+    let ends = logs.filter_map(|path| Some((log::end(&data_dir.join(&path)).ok()?, path)));
+    ends.map(|(end, path)| (path, end)).max().expect("a log")
 }
 
 /// All files of a store and their sizes, by path within its directory.
@@ -204,8 +205,12 @@ impl Damage {
         let kinds: Vec<_> =
             kinds.iter().flat_map(|(kind, files)| vec![files; weight(kind)]).collect();
         let of_kind = kinds[random.range(0, kinds.len() as u64) as usize];
-        let (file, size) = of_kind[random.range(0, of_kind.len() as u64) as usize].clone();
+        let (file, mut size) = of_kind[random.range(0, of_kind.len() as u64) as usize].clone();
         let path = data_dir.join(&file);
+        if file.extension() == Some("log".as_ref()) && random.chance(80) {
+            // Seldom in the room behind its end.
+            size = size.min(log::end(&path).unwrap() + 100);
+        }
         let mut bytes = fs::read(&path).unwrap();
         let before = bytes.clone();
         let how = match random.range(0, 9) {

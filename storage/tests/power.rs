@@ -10,6 +10,7 @@ use common::{
     Running, Send, accepted,
     around::{Around, Surrounded},
     checker::{Contents, SendKey},
+    log,
     random::Random,
     settings_in,
 };
@@ -46,15 +47,17 @@ fn file_sizes(directory: &Path) -> Sizes {
         .collect()
 }
 
-fn log_sizes(directory: &Path) -> Sizes {
-    let mut sizes = file_sizes(directory);
-    sizes.retain(|name, _| name.extension().is_some_and(|extension| extension == "log"));
-    sizes
+/// How far the logs are written.
+fn log_ends(directory: &Path) -> Sizes {
+    let mut names: Vec<_> = file_sizes(directory).into_keys().collect();
+    names.retain(|name| name.extension().is_some_and(|extension| extension == "log"));
+    let end = |name: PathBuf| Some((log::end(&directory.join("store").join(&name)).ok()?, name));
+    names.into_iter().filter_map(end).map(|(end, name)| (name, end)).collect()
 }
 
 impl Around for Noting {
     fn sync(&self, inner: &dyn Backend) -> Result<(), WriteError> {
-        let sizes = log_sizes(&self.directory);
+        let sizes = log_ends(&self.directory);
         inner.sync()?;
         *self.synced.lock().unwrap() = sizes;
         Ok(())
@@ -92,7 +95,7 @@ fn copy_cut(from: &Path, to: &Path, synced: &Sizes, random: &mut Random) -> u64 
             break;
         }
     }
-    let Some((name, size)) = log_sizes(to).pop_last() else { return 0 };
+    let Some((name, size)) = log_ends(to).pop_last() else { return 0 };
     let least = synced.get(&name).copied().unwrap_or(0);
     let kept = if random.chance(10) { least } else { random.range(least, size + 1) };
     let path = to.join("store").join(name);
@@ -258,10 +261,10 @@ fn a_log_that_lost_what_was_promised_is_refused() {
     for send_no in 1..=20 {
         accepted(store.send(Send::new(UserId(1), UserId(2), send_no)));
     }
-    copy_cut(&directory, &cut, &log_sizes(&directory), &mut Random::new("promise"));
+    copy_cut(&directory, &cut, &log_ends(&directory), &mut Random::new("promise"));
     store.close();
     // Cut into what was synced, as rotten bytes would.
-    let (name, size) = log_sizes(&cut).pop_last().unwrap();
+    let (name, size) = log_ends(&cut).pop_last().unwrap();
     let log = OpenOptions::new().write(true).open(cut.join("store").join(name)).unwrap();
     log.set_len(size / 2).unwrap();
     let refused = Store::open(settings_in(&cut));

@@ -9,7 +9,7 @@ use starling_codec::{
     SendNo, Submission, UserId,
 };
 use starling_storage::{MemoryBackend, Store, StoreSettings};
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 const ADA: UserId = UserId(1);
 const BOB: UserId = UserId(2);
@@ -42,6 +42,39 @@ fn a_durable_message_waits_for_its_sync_and_a_buffered_one_does_not() {
         assert_eq!(accepted(store.outcome(behind)).seq, 3);
         store.close();
     });
+}
+
+#[test]
+fn the_committer_syncs_little_itself_and_has_much_synced() {
+    let faults = Faults::new();
+    let mut store = open(&Home::memory(), &faults);
+    let mut send_no = 0;
+    for (count, by) in [(32, "committer"), (33, "log-sync"), (1, "committer")] {
+        let mut next = |store: &mut Running| {
+            send_no += 1;
+            store.append(Send::new(ADA, BOB, send_no))
+        };
+        faults.hold_syncs();
+        let before = faults.syncing_threads().len();
+        let first = next(&mut store);
+        let first = store.submit(first);
+        while faults.syncing_threads().len() == before {
+            thread::yield_now();
+        }
+        // What comes while that one is synced is the next batch.
+        let behind: Vec<u64> = (0..count)
+            .map(|_| {
+                let command = next(&mut store);
+                store.queue(command)
+            })
+            .collect();
+        faults.let_syncs_end();
+        for key in [first].into_iter().chain(behind) {
+            accepted(store.outcome(key));
+        }
+        assert_eq!(faults.syncing_threads()[before..], ["committer", by], "{count} messages");
+    }
+    store.close();
 }
 
 #[test]

@@ -20,6 +20,8 @@ const ADA: UserId = UserId(1);
 const BOB: UserId = UserId(2);
 /// No step here depends on the time.
 const NOW: Duration = Duration::ZERO;
+/// No longer little, and so written ahead.
+const MUCH: u64 = 33;
 
 /// A committer whose disk is the test.
 struct Machine {
@@ -35,7 +37,7 @@ impl Machine {
         let (tell, told) = mpsc::channel();
         let syncs = Arc::new(AtomicUsize::new(0));
         let asked = syncs.clone();
-        let start_sync = move || {
+        let start_sync = move |_| {
             asked.fetch_add(1, Relaxed);
         };
         let committer =
@@ -80,16 +82,30 @@ impl Machine {
         self.syncs.load(Relaxed)
     }
 
-    /// Message 2 is being synced, message 3 is written ahead.
+    /// Message 2 is being synced, messages 3 to 35 are written ahead.
     fn with_a_batch_ahead() -> Machine {
         let mut machine = Machine::new();
         machine.wait(1);
         machine.commits();
-        machine.wait(1);
+        machine.wait(MUCH);
         machine.commits();
         assert_eq!(machine.syncs(), 2, "one sync at a time");
         machine
     }
+}
+
+#[test]
+fn little_is_not_written_beside_a_sync() {
+    let mut machine = Machine::new();
+    machine.wait(1);
+    machine.commits();
+    machine.wait(MUCH - 1);
+    let step = machine.committer.next(NOW, machine.waiting.len(), false);
+    assert!(matches!(step, Step::Sleep { worth, .. } if worth as u64 == MUCH), "{step:?}");
+    assert_eq!(machine.sync_ends(), [2]);
+    machine.commits();
+    assert_eq!(machine.syncs(), 3);
+    assert_eq!(machine.sync_ends(), (3..2 + MUCH).collect::<Vec<_>>());
 }
 
 #[test]
@@ -102,19 +118,19 @@ fn what_little_waits_is_written_before_the_next_sync() {
         machine.commits();
         assert_eq!(machine.syncs(), 3);
         // Two syncs after it was written nothing of it waits for a third.
-        assert_eq!(machine.sync_ends(), (3..=3 + little).collect::<Vec<_>>());
+        assert_eq!(machine.sync_ends(), (3..3 + MUCH + little).collect::<Vec<_>>());
         assert_eq!(machine.syncs(), 3);
     }
 }
 
 #[test]
 fn the_next_sync_starts_at_once_when_much_waits_or_nothing() {
-    for waiting in [0, 33] {
+    for waiting in [0, MUCH] {
         let mut machine = Machine::with_a_batch_ahead();
         machine.wait(waiting);
         assert_eq!(machine.sync_ends(), [2]);
         assert_eq!(machine.syncs(), 3, "the disk idles with {waiting} waiting");
-        assert_eq!(machine.sync_ends(), [3]);
+        assert_eq!(machine.sync_ends(), (3..3 + MUCH).collect::<Vec<_>>());
     }
 }
 
@@ -127,5 +143,5 @@ fn a_sync_that_waited_for_what_is_gone_starts_all_the_same() {
     machine.waiting.clear();
     machine.committer.next(NOW, 0, false);
     assert_eq!(machine.syncs(), 3);
-    assert_eq!(machine.sync_ends(), [3]);
+    assert_eq!(machine.sync_ends(), (3..3 + MUCH).collect::<Vec<_>>());
 }

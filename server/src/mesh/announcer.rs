@@ -29,6 +29,11 @@ impl MeshAnnouncer {
 }
 
 impl Announcer for MeshAnnouncer {
+    /// Senders wait for it, and its disk waits as well.
+    fn begins(&mut self) {
+        crate::priority::answer_soon();
+    }
+
     fn announce(&mut self, announcement: Announcement) {
         for (origin, outcome) in announcement.outcomes {
             self.parts[usize::from(origin.shard)].outcomes.push((origin.key, outcome));

@@ -143,8 +143,8 @@ impl House {
         assert_eq!(sent, 0);
     }
 
-    /// The logs of the store in their order, each with its size at its last completed sync and
-    /// now.
+    /// The logs of the store in their order, each with how far it was written at its last completed
+    /// sync and is now.
     pub fn logs(&self) -> Vec<Log> {
         let mut synced = BTreeMap::new();
         let text = fs::read_to_string(self.folder.path().join("syncs")).unwrap();
@@ -156,10 +156,13 @@ impl House {
         let mut logs: Vec<Log> = files
             .map(|file| file.unwrap().path().canonicalize().unwrap())
             .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
-            .map(|path| Log {
-                synced: synced.get(&path).copied().unwrap_or(0),
-                written: fs::metadata(&path).unwrap().len(),
-                path,
+            .map(|path| {
+                let synced = synced.get(&path).copied().unwrap_or(0);
+                // Behind what is written there are zeros; and it may end in some.
+                let bytes = fs::read(&path).unwrap();
+                let last = bytes.iter().rposition(|byte| *byte != 0);
+                let written = last.map_or(0, |last| last as u64 + 1).max(synced);
+                Log { path, synced, written }
             })
             .collect();
         logs.sort_by(|one, other| one.path.cmp(&other.path));

@@ -122,7 +122,7 @@ impl Server {
         stage.note("server starts", &[life, u64::from(store.epoch().0)]);
         let told = Told::default();
         let telling = told.0.clone();
-        let start_sync = move || telling.wants_sync.store(true, Relaxed);
+        let start_sync = move |_| telling.wants_sync.store(true, Relaxed);
         let committer = store.stepwise(told.clone(), start_sync, stage.elapsed());
         let shards = (0..shards).map(|shard| {
             let settings = Settings { shard, ..engine_settings.clone() };

@@ -5,7 +5,8 @@
 //! (db/log_reader.cc takes no step past it, facebook/rocksdb#13333). A header of zeros makes it go
 //! on with the next block, and a log that lost its end makes it go on with the next log, in both
 //! cases over a hole. So a log that is not whole is cut where it stops being so, and a byte too
-//! late: a torn header is a damage that RocksDB sees and stops at.
+//! late: a torn header is a damage that RocksDB sees and stops at. Of a log that is whole and has
+//! nothing behind it but the room that was made for more (see [`super::log_room`]) just that goes.
 //!
 //! Only records are looked at, nothing of what is in them but the number of their first row and
 //! how many they have: batches follow one another without a gap. Whether a log is still needed is
@@ -19,9 +20,9 @@ use std::{
 };
 
 // db/log_format.h
-const BLOCK_BYTES: usize = 32 * 1_024;
+pub const BLOCK_BYTES: usize = 32 * 1_024;
 /// Checksum u32, length u16, type u8, all little-endian.
-const HEADER_BYTES: usize = 7;
+pub const HEADER_BYTES: usize = 7;
 const FULL: u8 = 1;
 const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
@@ -35,7 +36,8 @@ const BATCH_HEAD_BYTES: usize = 12;
 /// that would take what was promised: then nothing is touched.
 pub fn cut_damaged_logs(store: &Path, promised: u64) -> Result<(), OpenError> {
     let mut logs = Vec::new();
-    for path in numbered(store, ".log")? {
+    let paths = numbered(store, ".log").map_err(|error| super::file_error(store, &error))?;
+    for path in paths {
         let log = Log::read(&path).map_err(|error| super::file_error(&path, &error))?;
         logs.push((path, log));
     }
@@ -57,8 +59,13 @@ pub fn cut_damaged_logs(store: &Path, promised: u64) -> Result<(), OpenError> {
             )));
         }
         let (end, lost) = (log.end, log.bytes - log.end);
-        tracing::warn!(log = %path.display(), end, lost, "the end of a log is not whole: cut");
-        cut(path, log.end).map_err(|error| super::file_error(path, &error))?;
+        let cut = if log.behind == Behind::Zeros && goes_on {
+            shorten(path, end)
+        } else {
+            tracing::warn!(log = %path.display(), end, lost, "the end of a log is not whole: cut");
+            tear(path, end)
+        };
+        cut.map_err(|error| super::file_error(path, &error))?;
     }
     Ok(())
 }
@@ -72,7 +79,7 @@ pub fn check_manifest(path: &Path, least: u64) -> Result<(), OpenError> {
             _ => super::file_error(path, &error),
         },
     )?;
-    if manifest.torn && manifest.end >= least {
+    if manifest.behind != Behind::Damage && manifest.end >= least {
         return Ok(());
     }
     let end = manifest.end;
@@ -80,15 +87,15 @@ pub fn check_manifest(path: &Path, least: u64) -> Result<(), OpenError> {
 }
 
 /// Files of RocksDB that are named by a number, ascending by it.
-fn numbered(store: &Path, suffix: &str) -> Result<Vec<PathBuf>, OpenError> {
+pub fn numbered(store: &Path, suffix: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(store) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(super::file_error(store, &error)),
+        Err(error) => return Err(error),
     };
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| super::file_error(store, &error))?.path();
+        let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.strip_suffix(suffix)?.parse().ok());
         found.extend(number.map(|number| (number, path)));
@@ -97,8 +104,15 @@ fn numbered(store: &Path, suffix: &str) -> Result<Vec<PathBuf>, OpenError> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
+/// Leaves nothing behind the last whole record.
+fn shorten(path: &Path, end: u64) -> io::Result<()> {
+    let log = OpenOptions::new().write(true).open(path)?;
+    log.set_len(end)?;
+    log.sync_all()
+}
+
 /// Leaves one or two bytes of a header behind the last whole record.
-fn cut(path: &Path, end: u64) -> io::Result<()> {
+fn tear(path: &Path, end: u64) -> io::Result<()> {
     let log = OpenOptions::new().write(true).open(path)?;
     log.set_len(end)?;
     // A block that is full has no torn header at its end.
@@ -116,6 +130,7 @@ struct Log {
     /// Where its last whole batch ends, in bytes.
     end: u64,
     bytes: u64,
+    behind: Behind,
 }
 
 impl Log {
@@ -130,7 +145,7 @@ impl Log {
             next = row.checked_add(count);
             next.is_some()
         })?;
-        Ok(Log { first, next, end: walked.end, bytes: walked.bytes })
+        Ok(Log { first, next, end: walked.end, bytes: walked.bytes, behind: walked.behind })
     }
 }
 
@@ -151,8 +166,16 @@ struct Walked {
     /// Behind the last record that is whole.
     end: u64,
     bytes: u64,
-    /// What is behind it is nothing, or the beginning of a record, or zeros.
-    torn: bool,
+    behind: Behind,
+}
+
+/// What is behind the last record that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// Nothing, or the beginning of a record, and perhaps zeros behind that.
+    Torn,
+    Zeros,
+    Damage,
 }
 
 /// A header and what belongs to it.
@@ -185,10 +208,17 @@ impl Records {
             while rest.len() >= HEADER_BYTES {
                 let (kind, content) = match fragment(rest) {
                     Fragment::Whole { kind, content } => (kind, content),
-                    Fragment::Cut if filled < BLOCK_BYTES => return Ok(self.walked(end, true)),
+                    Fragment::Cut if filled < BLOCK_BYTES => {
+                        return Ok(self.walked(end, Behind::Torn));
+                    }
                     Fragment::Cut | Fragment::Damaged => {
                         let zeros = rest.iter().all(|byte| *byte == 0) && self.only_zeros()?;
-                        return Ok(self.walked(end, zeros));
+                        let behind = match (zeros, begun) {
+                            (true, None) => Behind::Zeros,
+                            (true, Some(_)) => Behind::Torn,
+                            (false, _) => Behind::Damage,
+                        };
+                        return Ok(self.walked(end, behind));
                     }
                 };
                 let head = &content[..content.len().min(BATCH_HEAD_BYTES)];
@@ -209,7 +239,9 @@ impl Records {
                             }
                         }
                     }
-                    (FULL | FIRST | MIDDLE | LAST, _) => return Ok(self.walked(end, false)),
+                    (FULL | FIRST | MIDDLE | LAST, _) => {
+                        return Ok(self.walked(end, Behind::Damage));
+                    }
                     // None of ours; its checksum is right, so it is RocksDB's matter.
                     (_, so_far) => {
                         begun = so_far;
@@ -218,14 +250,14 @@ impl Records {
                 };
                 rest = &rest[HEADER_BYTES + content.len()..];
                 if whole.is_some_and(|head| !each(&head)) {
-                    return Ok(self.walked(end, false));
+                    return Ok(self.walked(end, Behind::Damage));
                 }
                 if begun.is_none() {
                     end = start + (filled - rest.len()) as u64;
                 }
             }
             if filled < BLOCK_BYTES {
-                return Ok(self.walked(end, true));
+                return Ok(self.walked(end, Behind::Torn));
             }
             start += BLOCK_BYTES as u64;
             if begun.is_none() {
@@ -235,8 +267,8 @@ impl Records {
         }
     }
 
-    fn walked(&self, end: u64, torn: bool) -> Walked {
-        Walked { end, bytes: self.bytes, torn }
+    fn walked(&self, end: u64, behind: Behind) -> Walked {
+        Walked { end, bytes: self.bytes, behind }
     }
 
     /// Whether there are only zeros from here to the end.
@@ -287,6 +319,12 @@ fn fill(file: &mut File, block: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+/// Where the last whole batch of a log ends, in bytes.
+#[cfg(test)]
+pub fn whole_end(path: &Path) -> u64 {
+    Log::read(path).unwrap().end
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! not see, or does not outlive: it is looked for before the database is opened.
 
 mod log_check;
+mod log_room;
 mod options;
 mod promise;
 
@@ -17,6 +18,7 @@ use crate::{
     backend::{EachRow, MemoryUse},
     layout::LogKey,
 };
+use log_room::LogRoom;
 use promise::{Note, Promise};
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRawIterator, ErrorKind, FlushOptions,
@@ -26,10 +28,9 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     ops::Range,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -39,6 +40,7 @@ pub struct RocksBackend {
     inner: Arc<Inner>,
     write_options: WriteOptions,
     note: Note,
+    room: Mutex<LogRoom>,
     /// Bytes of rows since the memtables were last flushed at rest.
     unflushed: AtomicUsize,
 }
@@ -91,9 +93,24 @@ impl RocksBackend {
         let mut write_options = WriteOptions::default();
         write_options.set_sync(false);
         let inner = Arc::new(Inner { db, cache, data_dir, _lock: lock });
-        let backend = RocksBackend { inner, write_options, note, unflushed: AtomicUsize::new(0) };
+        let backend = RocksBackend {
+            inner,
+            write_options,
+            note,
+            room: Mutex::new(LogRoom::new(&path)),
+            unflushed: AtomicUsize::new(0),
+        };
         backend.verify_if_suspect()?;
         Ok(backend)
+    }
+
+    /// Room in the log for a batch of so many bytes. Without it a sync takes longer, no more.
+    fn make_room(&self, bytes: u64) {
+        // Only the thread that writes comes here, and a panic would leave no room, or too much.
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = room.make_for(bytes) {
+            tracing::debug!(%error, "no room was made in the log");
+        }
     }
 
     fn suspect_mark(&self) -> PathBuf {
@@ -136,6 +153,7 @@ impl Backend for RocksBackend {
         for (family, key, value) in rows.iter() {
             batch.put_cf(families[family as usize], key, value);
         }
+        self.make_room(batch.size_in_bytes() as u64);
         self.unflushed.fetch_add(rows.bytes(), Ordering::Relaxed);
         self.inner.db.write_opt(batch, &self.write_options).map_err(write_error)
     }
@@ -375,15 +393,7 @@ fn open_error(data_dir: &Path, error: rocksdb::Error) -> OpenError {
 
 /// Bytes that this process may still use on the disk of a directory.
 fn free_bytes(directory: &Path) -> Option<u64> {
-    let path = std::ffi::CString::new(directory.as_os_str().as_bytes()).ok()?;
-    let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` ends in a zero and `found` has room for what the call fills in.
-    let done = unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) };
-    if done != 0 {
-        return None;
-    }
-    // SAFETY: the call succeeded, so all of it was filled in.
-    let found = unsafe { found.assume_init() };
+    let found = rustix::fs::statvfs(directory).ok()?;
     Some(found.f_bavail * found.f_frsize)
 }
 

@@ -31,7 +31,8 @@ struct Inner {
     opened: Condvar,
     suspected: Mutex<Option<String>>,
     writes: AtomicU64,
-    syncs_begun: AtomicU64,
+    /// Who asked for each sync.
+    syncing: Mutex<Vec<String>>,
 }
 
 impl Faults {
@@ -89,7 +90,12 @@ impl Faults {
     }
 
     pub fn syncs_begun(&self) -> u64 {
-        self.inner.syncs_begun.load(SeqCst)
+        self.inner.syncing.lock().unwrap().len() as u64
+    }
+
+    /// The threads that synced, in their order.
+    pub fn syncing_threads(&self) -> Vec<String> {
+        self.inner.syncing.lock().unwrap().clone()
     }
 }
 
@@ -110,7 +116,8 @@ impl Backend for Faulty {
 
     fn sync(&self) -> Result<(), WriteError> {
         let inner = &self.faults.inner;
-        inner.syncs_begun.fetch_add(1, SeqCst);
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        inner.syncing.lock().unwrap().push(thread);
         std::thread::sleep(Duration::from_millis(inner.slow_sync_ms.load(SeqCst)));
         let mut closed = inner.closed.lock().unwrap();
         while *closed {

@@ -6,6 +6,7 @@ pub mod around;
 pub mod checker;
 pub mod faults;
 pub mod garbled;
+pub mod log;
 pub mod random;
 
 use starling_codec::{

@@ -44,7 +44,7 @@ fn put(backend: &RocksBackend, seq: u64, size: usize) {
 fn reopen(directory: &Path) -> Result<Vec<u64>, OpenError> {
     let settings = settings(directory);
     let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(RocksBackend::open(&settings)));
+    thread::spawn(move || drop(tell.send(RocksBackend::open(&settings))));
     let backend = told.recv_timeout(PATIENCE).expect("an opening that ends")?;
     let mut seqs = Vec::new();
     let (from, end) = (inbox_key(USER, u64::MAX), crate::layout::after_prefix(7));
@@ -194,7 +194,7 @@ fn a_torn_header_never_ends_with_its_block() {
     let path = directory.path().join("000001.log");
     for (end, bytes) in [(0, 1), (32_766, 32_767), (32_767, 32_769), (32_768, 32_769)] {
         fs::write(&path, vec![7; 40_000]).unwrap();
-        cut(&path, end).unwrap();
+        tear(&path, end).unwrap();
         let left = fs::read(&path).unwrap();
         assert_eq!(left.len(), bytes);
         assert!(left[end as usize..].iter().all(|byte| *byte == 0));
