@@ -55,7 +55,7 @@ impl Announcer for Ears {
 struct NoAnswers;
 
 impl Answers for NoAnswers {
-    fn answer(&self, _origin: Origin, _answer: Answer) {}
+    fn answer(&self, _: usize, _origin: Origin, _answer: Answer) {}
 }
 
 /// Through the whole committer: two commits' worth of messages in flight, as many more sent as

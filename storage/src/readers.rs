@@ -87,7 +87,7 @@ impl Readers {
         for number in 0..count {
             let (taken, public, answers) = (taken.clone(), public.clone(), answers.clone());
             let name = format!("reader {number}");
-            let run = move || run(&taken, &public, &*answers);
+            let run = move || run(number, &taken, &public, &*answers);
             threads.push(thread::Builder::new().name(name).spawn(run)?);
         }
         Ok(Readers { jobs, count, threads })
@@ -147,14 +147,18 @@ fn next(jobs: &Receiver<Job>, answers: &dyn Answers) -> Option<Job> {
     }
 }
 
-fn run(jobs: &Receiver<Job>, public: &Public, answers: &dyn Answers) {
+fn run(number: usize, jobs: &Receiver<Job>, public: &Public, answers: &dyn Answers) {
     CATCHES_PANICS.set(true);
     while let Some(job) = next(jobs, answers) {
         match job {
             Job::Ask(origin, query) => {
                 add_shared(&public.counters.reads_later, 1);
                 let answer = survive(public, || public.answer(Tier::All, &query)).flatten();
-                answers.answer(origin, answer.unwrap_or(Answer::Failed(ErrorCode::Internal)));
+                answers.answer(
+                    number,
+                    origin,
+                    answer.unwrap_or(Answer::Failed(ErrorCode::Internal)),
+                );
             }
             Job::Warm(absent, view, countdown) => {
                 // What it did not come to is left to the committer's own read.

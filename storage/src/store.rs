@@ -43,7 +43,8 @@ pub trait Announcer: Send + 'static {
 
 /// Takes the answers of questions that went to a reader thread.
 pub trait Answers: Send + Sync + 'static {
-    fn answer(&self, origin: Origin, answer: Answer);
+    /// `reader` is the number of the calling thread among the readers, from 0.
+    fn answer(&self, reader: usize, origin: Origin, answer: Answer);
 
     /// The calling reader has had nothing to do for a while: told once after each time that it
     /// worked, so that its thread can give memory back.

@@ -10,9 +10,11 @@ mod doorbell;
 mod event;
 #[path = "../../src/mesh/lane.rs"]
 mod lane;
-pub mod queue;
+mod queue;
 #[path = "../../src/mesh/sleeper.rs"]
 mod sleeper;
+#[path = "../../src/mesh/spsc.rs"]
+mod spsc;
 
 // Where the files of the mesh look for other crates, they find the stand-ins.
 extern crate self as crossbeam;
@@ -25,6 +27,7 @@ pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
+pub use spsc::SpscQueue;
 
 mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};

@@ -10,21 +10,21 @@ use loom::{
 };
 use starling_mesh_models::{
     Announced, AnnouncementLane, Delivery, Doorbell, Epoch, InboxEvent, Lane, Outcome, Place,
-    Sleeper, UserId, Waiting, queue::ArrayQueue,
+    Sleeper, SpscQueue, UserId, Waiting,
 };
 
 /// A shard: it takes what is there, lies down, looks once more, and sleeps until it is rung.
-fn take_all(bell: &Doorbell, queue: &ArrayQueue<u32>, entries: u32) {
+fn take_all(bell: &Doorbell, queues: &[SpscQueue<u32>]) {
     let mut taken = 0;
-    while taken < entries {
-        while queue.pop().is_some() {
+    while taken < queues.len() {
+        while queues.iter().any(|queue| queue.pop().is_some()) {
             taken += 1;
         }
-        if taken == entries {
+        if taken == queues.len() {
             return;
         }
         bell.sleeper().lie_down();
-        if queue.is_empty() {
+        if queues.iter().all(SpscQueue::is_empty) {
             bell.event().wait();
             bell.silence();
         }
@@ -32,7 +32,7 @@ fn take_all(bell: &Doorbell, queue: &ArrayQueue<u32>, entries: u32) {
     }
 }
 
-/// What so many threads put into a queue is taken, though the shard lies down at any moment.
+/// What so many threads put into queues of their own is taken, though the shard lies down at any moment.
 fn a_shard_is_woken(producers: u32) {
     // With three threads all orders are too many: those with three changes of thread that nothing
     // forces find what there is to find (Musuvathi and Qadeer, 2007).
@@ -40,15 +40,16 @@ fn a_shard_is_woken(producers: u32) {
     model.preemption_bound = (producers > 1).then_some(3);
     model.check(move || {
         let bell = Arc::new(Doorbell::new().unwrap());
-        let queue = Arc::new(ArrayQueue::new(4));
-        for entry in 0..producers {
-            let (bell, queue) = (bell.clone(), queue.clone());
+        // Not loom's, which has no slices.
+        let queues: std::sync::Arc<[_]> = (0..producers).map(|_| SpscQueue::new(4)).collect();
+        for producer in 0..producers {
+            let (bell, queues) = (bell.clone(), queues.clone());
             thread::spawn(move || {
-                queue.push(entry).unwrap();
+                queues[producer as usize].push(producer).unwrap();
                 bell.ring();
             });
         }
-        take_all(&bell, &queue, producers);
+        take_all(&bell, &queues);
         assert!(bell.rings() <= u64::from(producers));
     });
 }
@@ -106,12 +107,12 @@ fn a_sender_that_found_the_lane_full_is_told_of_room() {
 /// Not by waiting, as above, so that a mistake shows as a panic that a test can expect.
 fn one_sees_the_other(
     lie_down: impl Fn(&Sleeper, &AtomicBool) + Copy + Send + Sync + 'static,
-    put_and_ask: impl Fn(&Sleeper, &AtomicBool, &ArrayQueue<u32>) -> bool + Copy + Send + Sync + 'static,
+    put_and_ask: impl Fn(&Sleeper, &AtomicBool, &SpscQueue<u32>) -> bool + Copy + Send + Sync + 'static,
 ) {
     loom::model(move || {
         // Not loom's: a drop while a panic unwinds is no step of the model.
         let shared =
-            std::sync::Arc::new((Sleeper::default(), AtomicBool::new(false), ArrayQueue::new(4)));
+            std::sync::Arc::new((Sleeper::default(), AtomicBool::new(false), SpscQueue::new(4)));
         let producer = thread::spawn({
             let shared = shared.clone();
             move || put_and_ask(&shared.0, &shared.1, &shared.2)

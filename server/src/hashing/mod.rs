@@ -2,6 +2,7 @@
 //! bounded, its memory is taken at the start, and it slows down who guesses.
 
 mod argon;
+mod desk;
 mod throttle;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     priority::{self, stand_back},
 };
 use argon::{Arena, DECOY};
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use desk::Desk;
 use starling_codec::Origin;
 use starling_engine::{HashDone, HashWork};
 use std::{
@@ -22,15 +23,23 @@ use std::{
 };
 use throttle::Throttle;
 
-/// Work that may wait for each thread. At some 20 ms each, the last waits a second.
-const QUEUE_PER_THREAD: usize = 50;
-/// What a client is told to wait when the queue is full, in milliseconds.
+/// What a client is told to wait when all desks are full, in milliseconds.
 const BUSY_RETRY_AFTER_MS: u32 = 2_000;
+
 /// Where shards leave passwords. The pool ends when the last handle is gone.
 #[derive(Clone)]
 pub struct HashingPool {
-    queue: Sender<(Origin, HashWork)>,
+    desks: Arc<Desks>,
     state: Arc<State>,
+}
+
+/// All desks of the pool, which close when it ends.
+struct Desks(Vec<Arc<Desk>>);
+
+impl Drop for Desks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|desk| desk.close());
+    }
 }
 
 struct State {
@@ -43,10 +52,11 @@ struct State {
 }
 
 impl HashingPool {
+    /// The threads reply from the first desks of the mesh.
+    ///
     /// # Errors
     /// A thread cannot be started.
     pub fn start(threads: usize, mesh: Arc<Mesh>) -> io::Result<HashingPool> {
-        let (queue, work) = bounded(threads * QUEUE_PER_THREAD);
         let state = Arc::new(State {
             mesh,
             throttle: Mutex::default(),
@@ -55,25 +65,30 @@ impl HashingPool {
             slowed: AtomicU64::new(0),
             busy: AtomicU64::new(0),
         });
-        for index in 0..threads {
-            let (work, state) = (work.clone(), Arc::clone(&state));
-            std::thread::Builder::new()
-                .name(format!("hashing-{index}"))
-                .spawn(move || state.work(&work))?;
+        let desk = || Arc::new(Desk::new(state.mesh.shards()));
+        let desks = Desks((0..threads).map(|_| desk()).collect());
+        for (number, desk) in desks.0.iter().enumerate() {
+            let (own, state) = (Arc::clone(desk), Arc::clone(&state));
+            let thread = std::thread::Builder::new()
+                .name(format!("hashing-{number}"))
+                .spawn(move || state.work(number, &own))?;
+            desk.seat(thread.thread().clone());
         }
-        Ok(HashingPool { queue, state })
+        Ok(HashingPool { desks: Arc::new(desks), state })
     }
 
-    /// Queues work; what comes of it goes to the origin's shard.
+    /// Puts work where least waits; what comes of it goes to the origin's shard, which is the one
+    /// that calls.
     ///
     /// # Errors
-    /// The queue is full; here is what to tell the client.
+    /// All desks are full; here is what to tell the client.
     pub fn queue(&self, origin: Origin, work: HashWork) -> Result<(), HashDone> {
-        self.queue.try_send((origin, work)).map_err(|full| {
-            debug_assert!(matches!(full, TrySendError::Full(_)), "the pool outlives its handles");
-            self.state.busy.fetch_add(1, Ordering::Relaxed);
-            HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS }
-        })
+        let least = self.desks.0.iter().min_by_key(|desk| desk.waiting());
+        if least.is_some_and(|desk| desk.put(origin, work)) {
+            return Ok(());
+        }
+        self.state.busy.fetch_add(1, Ordering::Relaxed);
+        Err(HashDone::Busy { retry_after_ms: BUSY_RETRY_AFTER_MS })
     }
 
     /// Name and value of what the pool counts.
@@ -88,10 +103,12 @@ impl HashingPool {
 }
 
 impl State {
-    fn work(&self, work: &Receiver<(Origin, HashWork)>) {
+    fn work(&self, number: usize, desk: &Desk) {
         stand_back(priority::OF_HASHING);
         let mut arena = Arena::new();
-        for (origin, work) in work {
+        let mut last = 0;
+        while let Some((origin, work)) = desk.next(last) {
+            last = origin.shard;
             let done = match work {
                 HashWork::Verify { name, password, phc } => {
                     self.verify(&mut arena, name, password.reveal(), phc.as_deref())
@@ -107,7 +124,7 @@ impl State {
                     )
                 }
             };
-            self.mesh.reply(origin.shard, Reply::Hashed(origin.key, done));
+            self.mesh.reply(number, origin.shard, Reply::Hashed(origin.key, done));
         }
     }
 
@@ -160,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_password_is_made_found_right_found_wrong_and_slowed() {
-        let mesh = Arc::new(Mesh::new(1, 1).unwrap());
+        let mesh = Arc::new(Mesh::new(1, 1, 1).unwrap());
         let pool = HashingPool::start(1, Arc::clone(&mesh)).unwrap();
         let ask = |work| {
             pool.queue(Origin { shard: 0, key: 1 }, work).unwrap();
@@ -188,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_busy() {
-        let mesh = Arc::new(Mesh::new(1, 1).unwrap());
+        let mesh = Arc::new(Mesh::new(1, 1, 1).unwrap());
         let pool = HashingPool::start(1, Arc::clone(&mesh)).unwrap();
         let work = || HashWork::Make { password: Secret::new("correct horse".into()) };
         let busy = (0..200).find_map(|key| pool.queue(Origin { shard: 0, key }, work()).err());

@@ -1,10 +1,10 @@
 //! From the committer to one shard: what a commit made public.
 
 use super::{
+    SpscQueue,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     lock::{Mutex, MutexGuard},
 };
-use crossbeam::queue::ArrayQueue;
 use rustc_hash::FxHashMap;
 use starling_codec::{Delivery, Outcome, Place, UserId};
 use std::sync::PoisonError;
@@ -23,7 +23,7 @@ pub struct Announced {
 /// events from the view.
 #[derive(Debug)]
 pub struct AnnouncementLane {
-    queue: ArrayQueue<Announced>,
+    queue: SpscQueue<Announced>,
     room_for_deliveries: usize,
     folded: Mutex<FxHashMap<UserId, Place>>,
     any_folded: AtomicBool,
@@ -36,7 +36,7 @@ impl AnnouncementLane {
     /// outcomes of as many commits more as the shard has credits.
     pub fn new(room_for_deliveries: usize, credits: usize) -> AnnouncementLane {
         AnnouncementLane {
-            queue: ArrayQueue::new(room_for_deliveries + credits),
+            queue: SpscQueue::new(room_for_deliveries + credits),
             room_for_deliveries,
             folded: Mutex::default(),
             any_folded: AtomicBool::new(false),

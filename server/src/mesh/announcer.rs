@@ -60,11 +60,17 @@ impl Announcer for MeshAnnouncer {
 }
 
 /// Takes the answers of reader threads to the shards that asked.
-pub struct MeshAnswers(pub Arc<Mesh>);
+///
+/// The readers' desks follow those of the hashing pool.
+pub struct MeshAnswers {
+    pub mesh: Arc<Mesh>,
+    pub first_desk: usize,
+}
 
 impl Answers for MeshAnswers {
-    fn answer(&self, origin: Origin, answer: Answer) {
-        self.0.reply(origin.shard, Reply::Answer(origin.key, answer));
+    fn answer(&self, reader: usize, origin: Origin, answer: Answer) {
+        let desk = self.first_desk + reader;
+        self.mesh.reply(desk, origin.shard, Reply::Answer(origin.key, answer));
     }
 
     fn resting(&self) {
@@ -79,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_commit_is_one_entry_for_each_shard_it_concerns() {
-        let mesh = Arc::new(Mesh::new(3, 16).unwrap());
+        let mesh = Arc::new(Mesh::new(3, 16, 0).unwrap());
         let route = Route::even(3);
         let user_of =
             |shard| (1..).map(UserId).find(|&user| route.owner_of(user) == shard).unwrap();

@@ -1,16 +1,18 @@
 //! A bounded queue between two shards.
 
-use super::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crossbeam::queue::ArrayQueue;
+use super::{
+    SpscQueue,
+    atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+};
 use std::collections::VecDeque;
 
-/// From one shard to another. Lock-free; a full lane says so, and nobody waits.
+/// From one shard to another. A full lane says so, and nobody waits.
 ///
 /// What finds no room stays with its sender, in order (see [`Waiting`]), and the receiver, having
 /// made room, tells it to try again.
 #[derive(Debug)]
 pub struct Lane<T> {
-    queue: ArrayQueue<T>,
+    queue: SpscQueue<T>,
     /// The sender has something that found no room.
     starved: AtomicBool,
     high_water: AtomicUsize,
@@ -20,7 +22,7 @@ impl<T> Lane<T> {
     /// A lane with room for `capacity` entries.
     pub fn new(capacity: usize) -> Lane<T> {
         Lane {
-            queue: ArrayQueue::new(capacity),
+            queue: SpscQueue::new(capacity),
             starved: AtomicBool::new(false),
             high_water: AtomicUsize::new(0),
         }

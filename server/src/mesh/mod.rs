@@ -10,6 +10,7 @@ mod doorbell;
 mod event;
 mod lane;
 mod sleeper;
+mod spsc;
 
 pub use announcements::{Announced, AnnouncementLane};
 pub use announcer::{MeshAnnouncer, MeshAnswers};
@@ -17,6 +18,7 @@ pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
+pub use spsc::SpscQueue;
 
 /// Whence the lanes, sleeper and doorbell have their atomics: `server/models` gives them others,
 /// which try every order.
@@ -29,7 +31,6 @@ mod lock {
     pub use std::sync::{Mutex, MutexGuard};
 }
 
-use crossbeam::queue::ArrayQueue;
 use starling_codec::Answer;
 use starling_engine::{HashDone, Hop, Migrant};
 use std::{
@@ -68,8 +69,9 @@ pub enum Reply {
 pub struct Port {
     pub doorbell: Doorbell,
     pub announcements: AnnouncementLane,
-    /// Has room: a shard asks only while fewer than [`MAX_REPLIES`] are without an answer.
-    replies: ArrayQueue<Reply>,
+    /// By the desk that gives them. Each has room: a shard asks only while fewer than
+    /// [`MAX_REPLIES`] are without an answer.
+    replies: Box<[SpscQueue<Box<Reply>>]>,
     replies_high_water: AtomicUsize,
     /// By sending shard.
     parcels: Box<[Lane<Parcel>]>,
@@ -82,16 +84,17 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Lanes for `shards` shards with `credits` each.
+    /// Lanes for `shards` shards with `credits` each. So many `desks` reply to them: threads with
+    /// numbers of their own, from 0.
     ///
     /// # Errors
     /// The process has no descriptors left for the doorbells.
-    pub fn new(shards: u16, credits: u32) -> io::Result<Mesh> {
+    pub fn new(shards: u16, credits: u32, desks: usize) -> io::Result<Mesh> {
         let port = |_| {
             Ok(Port {
                 doorbell: Doorbell::new()?,
                 announcements: AnnouncementLane::new(DELIVERY_ENTRIES, credits as usize),
-                replies: ArrayQueue::new(MAX_REPLIES),
+                replies: (0..desks).map(|_| SpscQueue::new(MAX_REPLIES)).collect(),
                 replies_high_water: AtomicUsize::new(0),
                 parcels: (0..shards).map(|_| Lane::new(LANE_ENTRIES)).collect(),
             })
@@ -112,9 +115,9 @@ impl Mesh {
         self.ports.iter()
     }
 
-    /// Hands a reply to the shard that waits for it.
-    pub fn reply(&self, shard: u16, reply: Reply) {
-        self.port(shard).reply(reply);
+    /// Hands a reply to the shard that waits for it. Only the one thread of the desk does.
+    pub fn reply(&self, desk: usize, shard: u16, reply: Reply) {
+        self.port(shard).reply(desk, reply);
     }
 
     /// Wakes every shard that sleeps.
@@ -129,25 +132,26 @@ impl Port {
         &self.parcels[usize::from(shard)]
     }
 
-    fn reply(&self, reply: Reply) {
-        let pushed = self.replies.push(reply);
+    fn reply(&self, desk: usize, reply: Reply) {
+        let replies = &self.replies[desk];
+        let pushed = replies.push(Box::new(reply));
         assert!(pushed.is_ok(), "more replies than questions");
-        self.replies_high_water.fetch_max(self.replies.len(), Ordering::Relaxed);
+        self.replies_high_water.fetch_max(replies.len(), Ordering::Relaxed);
         self.doorbell.ring();
     }
 
     pub fn pop_reply(&self) -> Option<Reply> {
-        self.replies.pop()
+        self.replies.iter().find_map(SpscQueue::pop).map(|reply| *reply)
     }
 
     /// Whether nothing has arrived.
     pub fn is_empty(&self) -> bool {
         self.announcements.is_empty()
-            && self.replies.is_empty()
+            && self.replies.iter().all(SpscQueue::is_empty)
             && self.parcels.iter().all(Lane::is_empty)
     }
 
-    /// The most entries that waited at once: in lanes of other shards, of replies.
+    /// The most entries that waited at once: in a lane of another shard, of replies from one desk.
     pub fn high_water(&self) -> (usize, usize) {
         let parcels = self.parcels.iter().map(Lane::high_water).max().unwrap_or_default();
         (parcels, self.replies_high_water.load(Ordering::Relaxed))

@@ -52,7 +52,7 @@ impl Announcer for Teller {
 pub struct Answering(mpsc::SyncSender<(Origin, Answer)>);
 
 impl Answers for Answering {
-    fn answer(&self, origin: Origin, answer: Answer) {
+    fn answer(&self, _: usize, origin: Origin, answer: Answer) {
         let _ = self.0.send((origin, answer));
     }
 }
