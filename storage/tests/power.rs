@@ -261,12 +261,13 @@ fn a_log_that_lost_what_was_promised_is_refused() {
     for send_no in 1..=20 {
         accepted(store.send(Send::new(UserId(1), UserId(2), send_no)));
     }
-    copy_cut(&directory, &cut, &log_ends(&directory), &mut Random::new("promise"));
+    let mut ends = log_ends(&directory);
+    copy_cut(&directory, &cut, &ends, &mut Random::new("promise"));
     store.close();
     // Cut into what was synced, as rotten bytes would.
-    let (name, size) = log_ends(&cut).pop_last().unwrap();
+    let (name, end) = ends.pop_last().unwrap();
     let log = OpenOptions::new().write(true).open(cut.join("store").join(name)).unwrap();
-    log.set_len(size / 2).unwrap();
+    log.set_len(end / 2).unwrap();
     let refused = Store::open(settings_in(&cut));
     assert!(matches!(refused, Err(OpenError::Corrupt(_))));
 }
