@@ -2,7 +2,7 @@
 //! a sync has to bring that to the disk as well: one write more to wait for, or a commit of the
 //! file system's journal. So the log is made longer than it is, a good piece at a time. What is
 //! behind its end reads as zeros, RocksDB goes on writing where it is, and cuts the room off when
-//! it is done with a log; after a crash [`super::log_check`] does.
+//! it is done with a log; of a process that ended without closing it, [`super::log_check`] does.
 //!
 //! Only the thread that writes comes here, just before it does: RocksDB begins another log in a
 //! write or in a flush that this thread asks for, so none is ever made longer behind its back.
