@@ -110,8 +110,7 @@ impl Store {
 
     /// The committer as a machine of steps, for whoever drives it without threads. `start_sync`
     /// asks for a sync, which covers so many commands and whose end is told to
-    /// [`Committer::synced`]. `now` is of the clock that the
-    /// steps are told.
+    /// [`Committer::synced`]. `now` is of the clock that the steps are told.
     pub fn stepwise(
         self,
         announcer: impl Announcer,

@@ -5,27 +5,24 @@
 //! it is done with a log; of a process that ended without closing it, [`super::log_check`] does.
 //!
 //! Only the thread that writes comes here, just before it does: RocksDB begins another log in a
-//! write or in a flush that this thread asks for, so none is ever made longer behind its back.
+//! write or in a flush that this thread asks for, so none is ever made longer behind its back. One
+//! that began in a write gets its room once what was left in the one before is counted as used.
 
 use super::log_check::{BLOCK_BYTES, HEADER_BYTES, numbered};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 /// So much is made at once: a log is as much longer than it need be after a crash.
 const ROOM_BYTES: u64 = 1 << 20;
-/// A clock that ticks as slowly as a file system's may show one time for two changes.
-const TICK: Duration = Duration::from_millis(20);
 
 /// Keeps the log that is written to longer than what was written.
 pub struct LogRoom {
     store: PathBuf,
-    /// When the directory had changed last, once the clock has gone on since.
-    changed: Option<SystemTime>,
+    /// None until it was looked for.
     log: Option<Log>,
 }
 
@@ -40,7 +37,7 @@ struct Log {
 impl LogRoom {
     /// For the database that was opened in `store`.
     pub fn new(store: &Path) -> LogRoom {
-        LogRoom { store: store.to_owned(), changed: None, log: None }
+        LogRoom { store: store.to_owned(), log: None }
     }
 
     /// A batch of so many bytes is about to be written.
@@ -48,7 +45,9 @@ impl LogRoom {
     /// # Errors
     /// Those of the file system. The log can be written to without room: only slower.
     pub fn make_for(&mut self, bytes: u64) -> io::Result<()> {
-        self.follow()?;
+        if !self.log.as_ref().is_some_and(|log| log.has_room(bytes)) {
+            self.follow()?;
+        }
         let Some(log) = &mut self.log else { return Ok(()) };
         log.end = record_end(log.end, bytes);
         if log.end > log.length {
@@ -60,15 +59,13 @@ impl LogRoom {
         Ok(())
     }
 
-    /// Looks whether RocksDB has begun another log; usually that is one call of the system.
+    /// RocksDB was told to begin another log.
+    pub fn forget(&mut self) {
+        self.log = None;
+    }
+
+    /// Takes the log that RocksDB writes to now.
     fn follow(&mut self) -> io::Result<()> {
-        let changed = fs::metadata(&self.store)?.modified()?;
-        if self.changed == Some(changed) {
-            return Ok(());
-        }
-        let age =
-            SystemTime::now().duration_since(changed).unwrap_or_else(|error| error.duration());
-        self.changed = (age > TICK).then_some(changed);
         let Some(path) = numbered(&self.store, ".log")?.pop() else { return Ok(()) };
         if self.log.as_ref().is_none_or(|log| log.path != path) {
             let file = OpenOptions::new().write(true).open(&path)?;
@@ -77,6 +74,12 @@ impl LogRoom {
             self.log = Some(Log { path, file, end, length: end });
         }
         Ok(())
+    }
+}
+
+impl Log {
+    fn has_room(&self, bytes: u64) -> bool {
+        record_end(self.end, bytes) <= self.length
     }
 }
 

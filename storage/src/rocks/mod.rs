@@ -30,7 +30,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -106,11 +106,14 @@ impl RocksBackend {
 
     /// Room in the log for a batch of so many bytes. Without it a sync takes longer, no more.
     fn make_room(&self, bytes: u64) {
-        // Only the thread that writes comes here, and a panic would leave no room, or too much.
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = room.make_for(bytes) {
+        if let Err(error) = self.room().make_for(bytes) {
             tracing::debug!(%error, "no room was made in the log");
         }
+    }
+
+    /// Only the thread that writes comes here, and a panic would leave no room, or too much.
+    fn room(&self) -> MutexGuard<'_, LogRoom> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn suspect_mark(&self) -> PathBuf {
@@ -169,6 +172,7 @@ impl Backend for RocksBackend {
         for family in families {
             self.inner.db.flush_cf_opt(family, &FlushOptions::default()).map_err(write_error)?;
         }
+        self.room().forget();
         self.sync()?;
         self.note.sync().map_err(|error| WriteError(error.to_string()))
     }
@@ -198,6 +202,7 @@ impl Backend for RocksBackend {
                 tracing::warn!(%error, "a memtable could not be flushed");
             }
         }
+        self.room().forget();
     }
 
     fn free_bytes(&self) -> Option<u64> {
