@@ -128,8 +128,8 @@ impl Server {
         let keyring = keyring(settings)?;
         let operator_key = keys::operator_key(&settings.data_dir.join("operator.key"))?;
         let out_of_files = |error| Failure::Thread { error };
-        let desks = settings.hashing_threads + settings.readers.max(1);
-        let mesh = Mesh::new(settings.shards.get(), settings.credits, desks);
+        let repliers = settings.hashing_threads + settings.readers.max(1);
+        let mesh = Mesh::new(settings.shards.get(), settings.credits, repliers);
         let mesh = Arc::new(mesh.map_err(out_of_files)?);
         let (raise, alarm) = unbounded();
         let store = open_store(settings, budget, &mesh, raise)?;
@@ -289,6 +289,6 @@ fn open_store(
             what => Failure::Store { path: path.clone(), what: what.to_string() },
         })?;
     let announcer = MeshAnnouncer::new(Arc::clone(mesh), alarm);
-    let answers = MeshAnswers { mesh: Arc::clone(mesh), first_desk: settings.hashing_threads };
+    let answers = MeshAnswers { mesh: Arc::clone(mesh), first_replier: settings.hashing_threads };
     store.start(announcer, answers).map_err(|error| Failure::Thread { error })
 }

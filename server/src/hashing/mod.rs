@@ -2,15 +2,14 @@
 //! bounded, its memory is taken at the start, and it slows down who guesses.
 
 mod argon;
-mod desk;
 mod throttle;
+mod work_queue;
 
 use crate::{
     mesh::{Mesh, Reply},
     priority::{self, stand_back},
 };
 use argon::{Arena, DECOY};
-use desk::Desk;
 use starling_codec::Origin;
 use starling_engine::{HashDone, HashWork};
 use std::{
@@ -22,23 +21,24 @@ use std::{
     time::Instant,
 };
 use throttle::Throttle;
+use work_queue::WorkQueue;
 
-/// What a client is told to wait when all desks are full, in milliseconds.
+/// What a client is told to wait when all queues are full, in milliseconds.
 const BUSY_RETRY_AFTER_MS: u32 = 2_000;
 
 /// Where shards leave passwords. The pool ends when the last handle is gone.
 #[derive(Clone)]
 pub struct HashingPool {
-    desks: Arc<Desks>,
+    queues: Arc<WorkQueues>,
     state: Arc<State>,
 }
 
-/// All desks of the pool, which close when it ends.
-struct Desks(Vec<Arc<Desk>>);
+/// The queue of each thread of the pool, which close when it ends.
+struct WorkQueues(Vec<Arc<WorkQueue>>);
 
-impl Drop for Desks {
+impl Drop for WorkQueues {
     fn drop(&mut self) {
-        self.0.iter().for_each(|desk| desk.close());
+        self.0.iter().for_each(|queue| queue.close());
     }
 }
 
@@ -52,7 +52,7 @@ struct State {
 }
 
 impl HashingPool {
-    /// The threads reply from the first desks of the mesh.
+    /// The threads are the first repliers of the mesh.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -65,26 +65,26 @@ impl HashingPool {
             slowed: AtomicU64::new(0),
             busy: AtomicU64::new(0),
         });
-        let desk = || Arc::new(Desk::new(state.mesh.shards()));
-        let desks = Desks((0..threads).map(|_| desk()).collect());
-        for (number, desk) in desks.0.iter().enumerate() {
-            let (own, state) = (Arc::clone(desk), Arc::clone(&state));
+        let queue = || Arc::new(WorkQueue::new(state.mesh.shards()));
+        let queues = WorkQueues((0..threads).map(|_| queue()).collect());
+        for (number, queue) in queues.0.iter().enumerate() {
+            let (own, state) = (Arc::clone(queue), Arc::clone(&state));
             let thread = std::thread::Builder::new()
                 .name(format!("hashing-{number}"))
                 .spawn(move || state.work(number, &own))?;
-            desk.seat(thread.thread().clone());
+            queue.set_reader(thread.thread().clone());
         }
-        Ok(HashingPool { desks: Arc::new(desks), state })
+        Ok(HashingPool { queues: Arc::new(queues), state })
     }
 
     /// Puts work where least waits; what comes of it goes to the origin's shard, which is the one
     /// that calls.
     ///
     /// # Errors
-    /// All desks are full; here is what to tell the client.
+    /// All queues are full; here is what to tell the client.
     pub fn queue(&self, origin: Origin, work: HashWork) -> Result<(), HashDone> {
-        let least = self.desks.0.iter().min_by_key(|desk| desk.waiting());
-        if least.is_some_and(|desk| desk.put(origin, work)) {
+        let least = self.queues.0.iter().min_by_key(|queue| queue.waiting());
+        if least.is_some_and(|queue| queue.put(origin, work)) {
             return Ok(());
         }
         self.state.busy.fetch_add(1, Ordering::Relaxed);
@@ -103,11 +103,11 @@ impl HashingPool {
 }
 
 impl State {
-    fn work(&self, number: usize, desk: &Desk) {
+    fn work(&self, number: usize, queue: &WorkQueue) {
         stand_back(priority::OF_HASHING);
         let mut arena = Arena::new();
         let mut last = 0;
-        while let Some((origin, work)) = desk.next(last) {
+        while let Some((origin, work)) = queue.next(last) {
             last = origin.shard;
             let done = match work {
                 HashWork::Verify { name, password, phc } => {

@@ -1,4 +1,4 @@
-//! Where one hashing thread finds its work, and by what it is woken.
+//! The queue of one hashing thread, and by what it is woken.
 
 use crate::mesh::SpscQueue;
 use starling_codec::Origin;
@@ -11,34 +11,34 @@ use std::{
     thread::{self, Thread},
 };
 
-/// Work that may wait at a desk. At some 20 ms each, the last waits a second.
+/// Work that may wait for one thread. At some 20 ms each, the last waits a second.
 const MAX_WAITING: usize = 50;
 
 /// Work for one thread: a queue from each shard, so that no shard ever waits for a thread that
 /// stands back.
 #[derive(Debug)]
-pub struct Desk {
+pub struct WorkQueue {
     queues: Box<[SpscQueue<(Origin, HashWork)>]>,
     /// In all queues together.
     waiting: AtomicUsize,
     closed: AtomicBool,
-    thread: OnceLock<Thread>,
+    reader: OnceLock<Thread>,
 }
 
-impl Desk {
-    pub fn new(shards: u16) -> Desk {
-        Desk {
+impl WorkQueue {
+    pub fn new(shards: u16) -> WorkQueue {
+        WorkQueue {
             queues: (0..shards).map(|_| SpscQueue::new(MAX_WAITING)).collect(),
             waiting: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            reader: OnceLock::new(),
         }
     }
 
-    /// Who sits at it; named once, before any work comes.
-    pub fn seat(&self, thread: Thread) {
+    /// Who takes from it; named once, before any work comes.
+    pub fn set_reader(&self, reader: Thread) {
         // A second thread would be a mistake of this module, and never be woken.
-        let _ = self.thread.set(thread);
+        let _ = self.reader.set(reader);
     }
 
     pub fn waiting(&self) -> usize {
@@ -59,8 +59,8 @@ impl Desk {
         put
     }
 
-    /// For the thread that sits at it: waits for work, from a shard behind `last` first; `None`
-    /// when there will be none.
+    /// For the reader: waits for work, from a shard behind `last` first; `None` when there
+    /// will be none.
     pub fn next(&self, last: u16) -> Option<(Origin, HashWork)> {
         let (before, behind) = self.queues.split_at(usize::from(last) + 1);
         loop {
@@ -85,8 +85,8 @@ impl Desk {
     }
 
     fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
+        if let Some(reader) = self.reader.get() {
+            reader.unpark();
         }
     }
 }
@@ -103,50 +103,49 @@ mod tests {
 
     #[test]
     fn shards_take_turns_and_the_bound_is_that_of_all() {
-        let desk = Desk::new(2);
+        let queue = WorkQueue::new(2);
         for key in 0..MAX_WAITING as u64 {
-            assert!(desk.put(Origin { shard: u16::from(key >= 40), key }, work()));
+            assert!(queue.put(Origin { shard: u16::from(key >= 40), key }, work()));
         }
-        assert!(!desk.put(Origin { shard: 1, key: 99 }, work()));
-        assert_eq!(desk.waiting(), MAX_WAITING);
+        assert!(!queue.put(Origin { shard: 1, key: 99 }, work()));
+        assert_eq!(queue.waiting(), MAX_WAITING);
         let mut last = 1;
         let shards: Vec<u16> = (0..6)
             .map(|_| {
-                last = desk.next(last).unwrap().0.shard;
+                last = queue.next(last).unwrap().0.shard;
                 last
             })
             .collect();
         assert_eq!(shards, [0, 1, 0, 1, 0, 1]);
-        assert!(desk.put(Origin { shard: 1, key: 99 }, work()));
-        desk.close();
-        let rest = std::iter::from_fn(|| desk.next(0)).count();
+        assert!(queue.put(Origin { shard: 1, key: 99 }, work()));
+        queue.close();
+        let rest = std::iter::from_fn(|| queue.next(0)).count();
         assert_eq!(rest, MAX_WAITING - 6 + 1, "what was put before the end");
     }
 
     #[test]
-    fn whoever_waits_at_it_is_woken() {
-        let desk = Arc::new(Desk::new(1));
-        let sitting = thread::spawn({
-            let desk = desk.clone();
+    fn the_reader_that_waits_is_woken() {
+        let queue = Arc::new(WorkQueue::new(1));
+        let reader = thread::spawn({
+            let queue = queue.clone();
             move || {
-                // As `seat` has it, and whenever the work comes.
                 let mut done = 0;
-                while desk.next(0).is_some() {
+                while queue.next(0).is_some() {
                     done += 1;
                 }
                 done
             }
         });
-        desk.seat(sitting.thread().clone());
+        queue.set_reader(reader.thread().clone());
         let mut put = 0;
         while put < 2_000 {
-            if desk.put(Origin { shard: 0, key: 1 }, work()) {
+            if queue.put(Origin { shard: 0, key: 1 }, work()) {
                 put += 1;
             } else {
                 thread::yield_now();
             }
         }
-        desk.close();
-        assert_eq!(sitting.join().unwrap(), put);
+        queue.close();
+        assert_eq!(reader.join().unwrap(), put);
     }
 }

@@ -61,16 +61,16 @@ impl Announcer for MeshAnnouncer {
 
 /// Takes the answers of reader threads to the shards that asked.
 ///
-/// The readers' desks follow those of the hashing pool.
+/// As repliers of the mesh the readers follow the threads of the hashing pool.
 pub struct MeshAnswers {
     pub mesh: Arc<Mesh>,
-    pub first_desk: usize,
+    pub first_replier: usize,
 }
 
 impl Answers for MeshAnswers {
     fn answer(&self, reader: usize, origin: Origin, answer: Answer) {
-        let desk = self.first_desk + reader;
-        self.mesh.reply(desk, origin.shard, Reply::Answer(origin.key, answer));
+        let replier = self.first_replier + reader;
+        self.mesh.reply(replier, origin.shard, Reply::Answer(origin.key, answer));
     }
 
     fn resting(&self) {

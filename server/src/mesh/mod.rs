@@ -69,7 +69,7 @@ pub enum Reply {
 pub struct Port {
     pub doorbell: Doorbell,
     pub announcements: AnnouncementLane,
-    /// By the desk that gives them. Each has room: a shard asks only while fewer than
+    /// By the replier that gives them. Each has room: a shard asks only while fewer than
     /// [`MAX_REPLIES`] are without an answer.
     replies: Box<[SpscQueue<Box<Reply>>]>,
     replies_high_water: AtomicUsize,
@@ -84,17 +84,17 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Lanes for `shards` shards with `credits` each. So many `desks` reply to them: threads with
-    /// numbers of their own, from 0.
+    /// Lanes for `shards` shards with `credits` each. So many `repliers` answer them: threads
+    /// with numbers of their own, from 0.
     ///
     /// # Errors
     /// The process has no descriptors left for the doorbells.
-    pub fn new(shards: u16, credits: u32, desks: usize) -> io::Result<Mesh> {
+    pub fn new(shards: u16, credits: u32, repliers: usize) -> io::Result<Mesh> {
         let port = |_| {
             Ok(Port {
                 doorbell: Doorbell::new()?,
                 announcements: AnnouncementLane::new(DELIVERY_ENTRIES, credits as usize),
-                replies: (0..desks).map(|_| SpscQueue::new(MAX_REPLIES)).collect(),
+                replies: (0..repliers).map(|_| SpscQueue::new(MAX_REPLIES)).collect(),
                 replies_high_water: AtomicUsize::new(0),
                 parcels: (0..shards).map(|_| Lane::new(LANE_ENTRIES)).collect(),
             })
@@ -115,9 +115,9 @@ impl Mesh {
         self.ports.iter()
     }
 
-    /// Hands a reply to the shard that waits for it. Only the one thread of the desk does.
-    pub fn reply(&self, desk: usize, shard: u16, reply: Reply) {
-        self.port(shard).reply(desk, reply);
+    /// Hands a reply to the shard that waits for it. Only the replier's own thread does.
+    pub fn reply(&self, replier: usize, shard: u16, reply: Reply) {
+        self.port(shard).reply(replier, reply);
     }
 
     /// Wakes every shard that sleeps.
@@ -132,8 +132,8 @@ impl Port {
         &self.parcels[usize::from(shard)]
     }
 
-    fn reply(&self, desk: usize, reply: Reply) {
-        let replies = &self.replies[desk];
+    fn reply(&self, replier: usize, reply: Reply) {
+        let replies = &self.replies[replier];
         let pushed = replies.push(Box::new(reply));
         assert!(pushed.is_ok(), "more replies than questions");
         self.replies_high_water.fetch_max(replies.len(), Ordering::Relaxed);
@@ -151,7 +151,8 @@ impl Port {
             && self.parcels.iter().all(Lane::is_empty)
     }
 
-    /// The most entries that waited at once: in a lane of another shard, of replies from one desk.
+    /// The most entries that waited at once: in a lane of another shard, of replies from one
+    /// replier.
     pub fn high_water(&self) -> (usize, usize) {
         let parcels = self.parcels.iter().map(Lane::high_water).max().unwrap_or_default();
         (parcels, self.replies_high_water.load(Ordering::Relaxed))
