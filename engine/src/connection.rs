@@ -342,6 +342,14 @@ impl Slab {
         self.at(number).activity.as_ref().map_or(&[], |activity| activity.unsent())
     }
 
+    /// Bytes not yet written, which are to be written elsewhere.
+    pub(crate) fn take_unsent(&mut self, number: u32) -> Vec<u8> {
+        self.at_mut(number).activity.as_mut().map_or_else(Vec::new, |activity| {
+            activity.output.drain(..std::mem::take(&mut activity.written));
+            std::mem::take(&mut activity.output)
+        })
+    }
+
     /// Gives an empty activity back to the pool.
     pub(crate) fn settle(&mut self, number: u32) {
         let activity = &mut self.at_mut(number).activity;

@@ -108,6 +108,10 @@ impl Engine {
         let ticket = self.place(now, State::Checking);
         self.slots.at_mut(ticket.slot).stopped = true;
         self.keep_input(now, ticket.slot, migrant.rest, true);
+        if !migrant.unsent.is_empty() {
+            *self.slots.activity(ticket.slot).output() = migrant.unsent;
+            self.mark_dirty(ticket.slot);
+        }
         match self.draining {
             Some(code) => self.close(now, ticket.slot, code),
             None => self.greet(ticket, migrant.identity, migrant.hello),

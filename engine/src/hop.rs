@@ -37,12 +37,13 @@ pub struct DoorSend {
     pub class: Class,
 }
 
-/// A connection that moves to its user's home: who it is, how it greeted, and the bytes that
-/// were read past its HELLO.
+/// A connection that moves to its user's home: who it is, how it greeted, the bytes that were read
+/// past its HELLO, and those that it was told before and are not written yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Migrant {
     pub identity: Identity,
     /// Its token is checked and taken out.
     pub hello: Hello,
     pub rest: Vec<u8>,
+    pub unsent: Vec<u8>,
 }

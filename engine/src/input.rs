@@ -81,7 +81,8 @@ impl Engine {
                 let ticket = self.slots.ticket(number);
                 self.backlog.forget(&mut self.slots, number);
                 self.counters.moved_out += 1;
-                let migrant = Migrant { rest: input, ..migrant };
+                let unsent = self.slots.take_unsent(number);
+                let migrant = Migrant { rest: input, unsent, ..migrant };
                 self.effects.push_back(Effect::Move(ticket, shard, migrant));
             }
             state => {

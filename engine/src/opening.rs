@@ -56,7 +56,7 @@ impl Engine {
             self.start_checking(number);
             self.greet(self.slots.ticket(number), identity, hello);
         } else {
-            let migrant = Migrant { identity, hello, rest: Vec::new() };
+            let migrant = Migrant { identity, hello, rest: Vec::new(), unsent: Vec::new() };
             self.wheel.disarm(&mut self.slots, number);
             let leaving = Leaving { shard: home, migrant };
             self.slots.at_mut(number).state = State::Leaving(Box::new(leaving));

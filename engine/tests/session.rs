@@ -177,6 +177,37 @@ fn every_fault_of_a_token_has_its_own_name() {
     }
 }
 
+/// Whoever opens again at once, and takes little: the answer to the first opener goes along to the
+/// shard that the second one leads to.
+#[test]
+fn what_was_not_taken_before_a_move_is_told_after_it() {
+    for takes in [0, 1, usize::MAX] {
+        let mut world = World::new(2);
+        let (_, token) = world.user("ada");
+        for link in [world.connect(), world.connect()] {
+            let mut bytes = Vec::new();
+            let nobody = wire::Login {
+                opening: opening(),
+                name: "nobody".into(),
+                password: "correct horse".into(),
+                ..Default::default()
+            };
+            append_frame(&mut bytes, Kind::Login, &nobody);
+            bytes.extend(Peer::new(token.clone()).hello());
+            world.links[link].takes = takes;
+            world.send(link, &bytes);
+            world.run();
+            world.links[link].takes = usize::MAX;
+            world.write(link);
+            world.run();
+            let kinds: Vec<Kind> = world.frames(link).iter().map(|(kind, _)| *kind).collect();
+            assert_eq!(kinds[..2], [Kind::Refused, Kind::Welcome], "{takes} on link {link}");
+        }
+        let moved: u64 = world.engines.iter().map(|engine| engine.counters().moved_in).sum();
+        assert_eq!(moved, 1);
+    }
+}
+
 #[test]
 fn what_does_not_belong_is_closed_with_its_reason() {
     let mut world = World::new(1);
