@@ -106,7 +106,7 @@ impl Checker {
         let device = &mut self.devices.list[number as usize];
         if device.last_file != position.file() {
             device.last_file = position.file();
-            device.may_repeat = true;
+            (device.may_repeat, device.welcome_is_lost) = (true, true);
         }
         // Whoever goes on had not said his last word.
         device.end = None;
@@ -187,6 +187,7 @@ impl Checker {
         device.came_from = is_another.then_some(device.opening);
         device.last_opening = device.opening;
         (device.opening, device.online_at) = (opening, position);
+        device.welcome_is_lost = false;
         device.windows.push(Told { window, opening, position });
     }
 
@@ -272,7 +273,8 @@ impl Checker {
                 format!("the epoch of event {} is below that of the event before it", place.seq)
             });
         }
-        if self.openings.epoch(device.opening).is_some_and(|epoch| place.epoch > epoch) {
+        let opened = self.openings.epoch(device.opening).filter(|_| !device.welcome_is_lost);
+        if opened.is_some_and(|epoch| place.epoch > epoch) {
             self.violations.add(Property::Epochs, [device.online_at, position], || {
                 format!("event {} is of an epoch that was not opened yet", place.seq)
             });

@@ -221,6 +221,35 @@ fn what_was_lost_before_its_answer_and_sent_again_was_written_once() {
     }
 }
 
+/// A recorder was killed before it could write that its device was online in a later epoch, and what
+/// came there. The next one tells what the device holds.
+#[test]
+fn what_a_killed_recorder_did_not_write_is_told_by_the_next() {
+    let online = |epoch| {
+        let (epoch, tag, head) = (Epoch(epoch), EpochTag(7), Place::START);
+        Fact::Online { epoch, tag, head, window: SendWindow::default(), resumed: true }
+    };
+    let event = |seq, epoch| {
+        let (place, kind) = (Place::new(seq, Epoch(epoch)), EventKind::Unknown);
+        Fact::Event { place, prev: seq - 1, kind }
+    };
+    let told = |second: &[Fact]| {
+        let mut checker = Checker::new();
+        for (file, facts) in [&[online(1), event(1, 1)], second].into_iter().enumerate() {
+            for (line, fact) in (1..).zip(facts) {
+                let record = Record::of(UserId(1), at(1, 1).device, fact.clone());
+                checker.record(Position::new(file as u16, line), &record);
+            }
+        }
+        checker.finish()
+    };
+    let verdict = told(&[event(1, 1), event(2, 3), online(3), event(3, 3)]);
+    assert!(verdict.holds(), "{:#?}", verdict.violations);
+    // Once it says where it is, nothing comes from further on.
+    let verdict = told(&[event(1, 1), online(2), event(2, 3)]);
+    assert!(verdict.violates(Property::Epochs), "{:#?}", verdict.violations);
+}
+
 /// Whoever leaves while others go on has lost nothing; whoever leaves when all is at rest, and has not
 /// what others have, has.
 #[test]
