@@ -50,7 +50,8 @@ impl DeviceRecord {
 
     pub fn decode(row: &[u8]) -> Option<DeviceRecord> {
         let mut bytes = Bytes(row);
-        let serial = bytes.varint_u32()?;
+        // One that cannot be raised was never given.
+        let serial = bytes.varint_u32().filter(|serial| *serial < u32::MAX)?;
         let time_ms = bytes.varint()?;
         Some(DeviceRecord { serial, platform: bytes.text()?, time_ms })
     }
@@ -83,8 +84,11 @@ mod tests {
         let device = DeviceRecord { serial: 3, platform: "linux".to_owned(), time_ms: 99 };
         let mut row = Vec::new();
         device.encode(&mut row);
-        assert_eq!(DeviceRecord::decode(&row), Some(device));
+        assert_eq!(DeviceRecord::decode(&row), Some(device.clone()));
         assert_eq!(DeviceRecord::decode(&row[..2]), None);
+        let mut row = Vec::new();
+        DeviceRecord { serial: u32::MAX, ..device }.encode(&mut row);
+        assert_eq!(DeviceRecord::decode(&row), None);
         let mut row = Vec::new();
         encode_cursor(Place::new(1 << 40, Epoch(9)), &mut row);
         assert_eq!(decode_cursor(&row), Some(Place::new(1 << 40, Epoch(9))));

@@ -224,10 +224,25 @@ impl Accounts {
 
 /// A user's number as a name, or the last one given, is kept.
 pub fn decode_user(row: &[u8]) -> Option<UserId> {
-    Some(UserId(u32::from_le_bytes(row.try_into().ok()?)))
+    UserId::from_wire(u32::from_le_bytes(row.try_into().ok()?))
 }
 
 /// The tag of an epoch, as its row has it.
 pub fn decode_tag(row: &[u8]) -> Option<EpochTag> {
     Some(EpochTag(u64::from_le_bytes(row.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_no_user_has_is_damage() {
+        for user in [UserId(1), UserId::MAX] {
+            assert_eq!(decode_user(&user.0.to_le_bytes()), Some(user));
+        }
+        for number in [0, UserId::MAX.0 + 1, u32::MAX] {
+            assert_eq!(decode_user(&number.to_le_bytes()), None, "{number}");
+        }
+    }
 }
