@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// How far a thread that makes passwords' hashes stands back, as a nice value: a log-in may wait.
-pub const OF_HASHING: i32 = 10;
+/// How far a thread that makes passwords' hashes stands back, as a nice value: as far as can be. A
+/// log-in may wait, and what a shard owes to a thread it pays a whole tick at a time.
+pub const OF_HASHING: i32 = 19;
 /// The store's flushing and compacting stands back less: when it falls behind, writing stops.
 pub const OF_UPKEEP: i32 = 5;
 /// The longest slice there is, and the shortest.
