@@ -106,7 +106,7 @@ impl Checker {
         let device = &mut self.devices.list[number as usize];
         if device.last_file != position.file() {
             device.last_file = position.file();
-            (device.may_repeat, device.welcome_is_lost) = (true, true);
+            device.may_repeat = true;
         }
         // Whoever goes on had not said his last word.
         device.end = None;
@@ -187,7 +187,6 @@ impl Checker {
         device.came_from = is_another.then_some(device.opening);
         device.last_opening = device.opening;
         (device.opening, device.online_at) = (opening, position);
-        device.welcome_is_lost = false;
         device.windows.push(Told { window, opening, position });
     }
 
@@ -273,7 +272,10 @@ impl Checker {
                 format!("the epoch of event {} is below that of the event before it", place.seq)
             });
         }
-        let opened = self.openings.epoch(device.opening).filter(|_| !device.welcome_is_lost);
+        // A recorder that began anew tells what the one before was told, and that one may not have
+        // lived to write that it was welcomed in a later epoch.
+        let has_welcome = device.online_at.file() == position.file();
+        let opened = self.openings.epoch(device.opening).filter(|_| has_welcome);
         if opened.is_some_and(|epoch| place.epoch > epoch) {
             self.violations.add(Property::Epochs, [device.online_at, position], || {
                 format!("event {} is of an epoch that was not opened yet", place.seq)

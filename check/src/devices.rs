@@ -133,9 +133,6 @@ pub(crate) struct Device {
     pub resets: Vec<WasReset>,
     /// Its recorder began anew, and may repeat what it had written before.
     pub may_repeat: bool,
-    /// Its recorder began anew, and what it was told when it was last online may be among what the
-    /// one before did not live to write.
-    pub welcome_is_lost: bool,
     pub last_file: u16,
 }
 
@@ -225,7 +222,6 @@ impl Device {
             forgot: None,
             resets: Vec::new(),
             may_repeat: false,
-            welcome_is_lost: false,
             last_file: 0,
         }
     }

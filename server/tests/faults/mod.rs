@@ -6,6 +6,7 @@ pub mod foes;
 pub mod home;
 pub mod people;
 pub mod process;
+pub mod processors;
 pub mod profile;
 pub mod talk;
 
