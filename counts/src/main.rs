@@ -17,7 +17,7 @@ mod lane;
 #[allow(dead_code)]
 #[path = "../../server/src/mesh/sleeper.rs"]
 mod sleeper;
-#[path = "../../storage/src/spsc.rs"]
+#[path = "../../server/src/mesh/spsc.rs"]
 mod spsc;
 mod atomic {
     pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};

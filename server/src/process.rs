@@ -272,9 +272,8 @@ fn open_store(
         memtable_bytes: settings.memtable_bytes,
         max_open_files: budget.store,
         reader_threads: settings.readers,
-        writers: settings.shards.get(),
         // All credits fit, so the mailbox is never full.
-        mailbox: settings.credits as usize,
+        mailbox: settings.credits as usize * usize::from(settings.shards.get()),
         ..StoreSettings::default()
     };
     // The database's own threads, which flush and compact, stand back as the one does that they

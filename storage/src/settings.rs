@@ -17,10 +17,7 @@ pub struct StoreSettings {
     pub reader_threads: usize,
     /// Questions that may wait for a reader.
     pub read_queue: usize,
-    /// Threads that submit commands. Each has its number as the shard of their origin.
-    pub writers: u16,
-    /// Commands of one writer that may wait for the committer: all its credits, so that there is
-    /// always room.
+    /// Commands that may wait for the committer: the sum of all credits, so that it is never full.
     pub mailbox: usize,
     /// Most commands of one commit.
     pub max_batch_commands: usize,
@@ -39,7 +36,6 @@ impl Default for StoreSettings {
             max_open_files: 512,
             reader_threads: 2,
             read_queue: 4_096,
-            writers: 1,
             mailbox: 65_536,
             max_batch_commands: 4_096,
             hot_entries: 262_144,

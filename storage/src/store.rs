@@ -132,7 +132,7 @@ impl Store {
     ) -> io::Result<StoreHandle> {
         let Store { backend, settings, opening, sequencer } = self;
         let public = Public::of(&*backend, opening.epochs);
-        let mailbox = Arc::new(Mailbox::new(settings.writers, settings.mailbox));
+        let mailbox = Arc::new(Mailbox::new(settings.mailbox));
         let closing = Arc::new(AtomicBool::new(false));
         let answers: Arc<dyn Answers> = Arc::new(answers);
         let readers =
@@ -204,10 +204,8 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Queues a command and wakes the committer. Gives the command back when its writer has no room
-    /// (never, if it holds credits), is none of [`StoreSettings::writers`], or the store is closed.
-    /// Only one thread at a time may submit for one shard of an origin: more may hold each other
-    /// up.
+    /// Queues a command and wakes the committer. Gives the command back when the mailbox is full
+    /// (never, if its callers hold credits) or the store is closed.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
         self.queue(submission)?;
         self.wake();

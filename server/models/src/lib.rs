@@ -13,7 +13,7 @@ mod lane;
 mod queue;
 #[path = "../../src/mesh/sleeper.rs"]
 mod sleeper;
-#[path = "../../../storage/src/spsc.rs"]
+#[path = "../../src/mesh/spsc.rs"]
 mod spsc;
 
 // Where the files of the mesh look for other crates, they find the stand-ins.

@@ -10,6 +10,7 @@ mod doorbell;
 mod event;
 mod lane;
 mod sleeper;
+mod spsc;
 
 pub use announcements::{Announced, AnnouncementLane};
 pub use announcer::{MeshAnnouncer, MeshAnswers};
@@ -17,7 +18,7 @@ pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
-pub use starling_storage::SpscQueue;
+pub use spsc::SpscQueue;
 
 /// Whence the lanes, sleeper and doorbell have their atomics: `server/models` gives them others,
 /// which try every order.

@@ -7,12 +7,9 @@ use crossbeam::queue::ArrayQueue;
 ///
 /// crossbeam's queue spins while the other side stands between taking a place and filling or
 /// emptying it. Usually that is a few nanoseconds. But where both threads want one processor, the
-/// other may have lost it just there, to the one that spins: a shard to the committer, for a tick
-/// of the kernel's; and a thread that stands back, as those do that hash passwords, to a shard for
-/// most of a second. So both sides count what they have done, and neither goes where the other has
-/// not been.
-///
-/// With a second writer or reader nothing is lost; but who reads may spin.
+/// other may have lost it just there, to the one that spins; and a thread that stands back, as
+/// those do that hash passwords, does not get it back for most of a second. So both sides count
+/// what they have done, and neither goes where the other has not been.
 #[derive(Debug)]
 pub struct SpscQueue<T> {
     entries: ArrayQueue<T>,
