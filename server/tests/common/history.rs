@@ -6,7 +6,7 @@ use starling_codec::{
     history::{After, Fact, Record, VERSION},
 };
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -26,7 +26,11 @@ impl Recording {
 
     /// From a file of a recorder that may have been killed.
     pub fn read(file: &Path) -> Recording {
-        let mut lines = fs::read(file).unwrap();
+        let mut lines = match fs::read(file) {
+            // It was killed before it had begun.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            lines => lines.unwrap(),
+        };
         let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         lines.truncate(whole);
         Recording(Arc::new(Mutex::new(lines)))
