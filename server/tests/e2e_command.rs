@@ -2,9 +2,11 @@
 //! people write, what all their commands told goes to `starling-check` in the end.
 
 mod common;
+mod faults;
 mod support;
 
 use common::Server;
+use faults::{Control, House};
 use starling_client::{
     Change, Entry, EntryState, Outgoing, Peer, SqliteStore, Store,
     codec::{Nonce, UserId},
@@ -105,9 +107,12 @@ fn leave(person: &Person, text: &str) {
 
 #[test]
 fn a_send_that_was_interrupted_goes_out_once_with_the_next_command() {
-    let server = Server::start(&["--shards", "2"]);
+    let house = House::new(&["--shards", "2"]);
+    let server = house.start();
     let (alice, bob) = (Person::registered(&server, "alice"), Person::registered(&server, "bob"));
     leave(&alice, "before the first byte");
+    // Whoever asks for the conversation sees it there, however long the disk takes.
+    house.set(Control::SyncDelayMs, 300);
     // And as one leaves it that is killed after the last, before the answer: as it was before.
     let before = alice.copied();
     assert_eq!(alice.texts("bob").len(), 1);

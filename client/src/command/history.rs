@@ -29,6 +29,8 @@ pub(super) async fn run(
         .unwrap_or(Err(RequestError::Lost))
         .map_err(|error| Failure::request(error, name))?;
     online.journal.keep_name(user, name)?;
+    // What an interrupted command left is a part of the conversation for whoever wrote it.
+    online.flush().await;
     for message in last_messages(&online, user, name, limit).await? {
         let sender = name_of(&online.client, &online.journal, UserId(message.sender)).await?;
         let own = message.sender == online.identity.user.0;
@@ -37,7 +39,7 @@ pub(super) async fn run(
         })?;
     }
     terminal.flush()?;
-    online.finish(terminal).await
+    online.close(terminal).await
 }
 
 /// The newest `limit` messages with a user, oldest first.

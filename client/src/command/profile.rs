@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{path::PathBuf, time::Duration};
 
-/// How long a command waits at its end for what earlier ones left in the outbox.
+/// How long a command waits for what it or earlier ones left in the outbox.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a command finds its server and its profile.
@@ -84,10 +84,20 @@ impl Context {
 }
 
 impl Online {
-    /// Lets the outbox run empty, says what could not be sent, and goes offline.
+    /// Lets the outbox run empty, and goes offline.
     pub async fn finish(self, terminal: &mut Terminal) -> Result<(), Failure> {
-        // What is not answered by then is kept for the next command.
+        self.flush().await;
+        self.close(terminal).await
+    }
+
+    /// Waits for the answers of the outbox, within bounds: what is not answered by then is kept
+    /// for the next command.
+    pub async fn flush(&self) {
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.client.flushed()).await;
+    }
+
+    /// Says what could not be sent, and goes offline.
+    pub async fn close(self, terminal: &mut Terminal) -> Result<(), Failure> {
         report_unsent(&self.client, terminal).await?;
         self.client.close().await;
         Ok(())
