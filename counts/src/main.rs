@@ -17,17 +17,19 @@ mod lane;
 #[allow(dead_code)]
 #[path = "../../server/src/mesh/sleeper.rs"]
 mod sleeper;
-#[path = "../../server/src/mesh/spsc.rs"]
+#[path = "../../storage/src/spsc.rs"]
 mod spsc;
 mod atomic {
     pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 }
 
 use sleeper::Sleeper;
-use spsc::SpscQueue;
 use starling_codec::{EpochTag, Kind, append_frame, wire};
 use starling_storage::{Backend, MemoryBackend, Reads, Sequencer, Tier, answer, begin};
 use std::{env, hint::black_box, process::ExitCode};
+
+/// As in the mesh.
+type SpscQueue<T> = spsc::SpscQueue<crossbeam::queue::ArrayQueue<T>>;
 
 /// By name, what is done a number of times.
 const THINGS: [(&str, fn(usize)); 10] = [

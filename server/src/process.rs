@@ -272,6 +272,7 @@ fn open_store(
         memtable_bytes: settings.memtable_bytes,
         max_open_files: budget.store,
         reader_threads: settings.readers,
+        writers: settings.shards.get(),
         // All credits fit, so the mailbox is never full.
         mailbox: settings.credits as usize * usize::from(settings.shards.get()),
         ..StoreSettings::default()

@@ -16,6 +16,7 @@ use starling_client::{
     Change, Client, ClientSettings, Identity, Journal, Page, Peer, Receipt, SqliteStore, Store,
     codec::wire::{self, Class},
 };
+use starling_engine::route::Route;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -154,6 +155,21 @@ async fn ten_thousand_messages_over_bad_links_arrive_once_and_in_order_at_every_
     assert_eq!(without_nonce(&kept), seen);
     client.close().await;
     people.check(&direct, &[]).await;
+    server.end();
+}
+
+/// Where two people of different shards write at once, one shard orders what they write and hands
+/// it to the committer: what it numbered first comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_who_write_at_once_on_different_shards_have_one_order() {
+    let server = Server::start(&["--shards", "3"]);
+    let address = server.address.to_string();
+    let people = People::join(&address).await;
+    let home = |who: &[Identity; 2]| Route::even(3).owner_of(who[0].user);
+    assert_ne!(home(&people.ada), home(&people.bob));
+    let load = Load { messages: 5_000, replies: 5_000 };
+    talk(&address, &people, load, |_| Class::Buffered).await.check(&people);
+    people.check(&address, &[]).await;
     server.end();
 }
 

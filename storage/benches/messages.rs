@@ -90,7 +90,7 @@ fn committed(criterion: &mut Criterion) {
                     let started = Instant::now();
                     while heard < wanted {
                         while sent < wanted && sent < heard + 2 * size as u64 {
-                            handle.queue(load.next()).unwrap();
+                            handle.queue(0, load.next()).unwrap();
                             sent += 1;
                         }
                         handle.wake();

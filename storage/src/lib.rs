@@ -21,6 +21,7 @@ mod rocks;
 mod rows;
 mod sequencer;
 mod settings;
+mod spsc;
 mod store;
 mod syncer;
 mod table;
@@ -40,4 +41,10 @@ pub use readers::catches_panics;
 pub use rocks::RocksBackend;
 pub use sequencer::{Absent, Commit, Sequencer, Tally};
 pub use settings::StoreSettings;
+pub use spsc::SpscQueue;
 pub use store::{Announcer, Answers, Store, StoreHandle};
+
+/// Whence the queue has its atomics: `server/models` gives it others, whose every order it tries.
+mod atomic {
+    pub use std::sync::atomic::{AtomicUsize, Ordering};
+}

@@ -17,7 +17,11 @@ pub struct StoreSettings {
     pub reader_threads: usize,
     /// Questions that may wait for a reader.
     pub read_queue: usize,
-    /// Commands that may wait for the committer: the sum of all credits, so that it is never full.
+    /// Threads that submit commands; each has a number.
+    pub writers: u16,
+    /// Commands of one writer that may wait for the committer: all credits that there are, of all
+    /// writers, since one may submit for the others. So there is always room. Only what waits takes
+    /// memory.
     pub mailbox: usize,
     /// Most commands of one commit.
     pub max_batch_commands: usize,
@@ -36,6 +40,7 @@ impl Default for StoreSettings {
             max_open_files: 512,
             reader_threads: 2,
             read_queue: 4_096,
+            writers: 1,
             mailbox: 65_536,
             max_batch_commands: 4_096,
             hot_entries: 262_144,

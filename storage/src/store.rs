@@ -132,7 +132,7 @@ impl Store {
     ) -> io::Result<StoreHandle> {
         let Store { backend, settings, opening, sequencer } = self;
         let public = Public::of(&*backend, opening.epochs);
-        let mailbox = Arc::new(Mailbox::new(settings.mailbox));
+        let mailbox = Arc::new(Mailbox::new(settings.writers, settings.mailbox));
         let closing = Arc::new(AtomicBool::new(false));
         let answers: Arc<dyn Answers> = Arc::new(answers);
         let readers =
@@ -204,21 +204,25 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Queues a command and wakes the committer. Gives the command back when the mailbox is full
-    /// (never, if its callers hold credits) or the store is closed.
-    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
-        self.queue(submission)?;
+    /// Queues a command and wakes the committer. Gives the command back when its writer has no room
+    /// (never, if its callers hold credits), is none of [`StoreSettings::writers`], or the store is
+    /// closed.
+    ///
+    /// The commands of one writer are committed in the order in which they came; those of several
+    /// in any. One thread at a time submits for a writer: two may hold each other up.
+    pub fn submit(&self, writer: u16, submission: Submission) -> Result<(), Submission> {
+        self.queue(writer, submission)?;
         self.wake();
         Ok(())
     }
 
     /// As [`Self::submit`], without waking: for many commands of one turn, which then is ended by
     /// [`Self::wake`]. So a commit is as large as the turn, and a thread switch is paid once.
-    pub fn queue(&self, submission: Submission) -> Result<(), Submission> {
+    pub fn queue(&self, writer: u16, submission: Submission) -> Result<(), Submission> {
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(submission);
         }
-        self.shared.mailbox.push(submission)
+        self.shared.mailbox.push(writer, submission)
     }
 
     /// Wakes the committer if it sleeps and has enough to do. Cheap when not.

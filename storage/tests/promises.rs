@@ -310,7 +310,7 @@ fn a_full_mailbox_gives_back_and_loses_nothing() {
     for send_no in 1..=100 {
         let command = Send::new(ADA, BOB, send_no).command(MessageId(send_no));
         let origin = Origin { shard: 0, key: 10_000 + send_no };
-        match store.handle.submit(Submission { origin, command }) {
+        match store.handle.submit(0, Submission { origin, command }) {
             Ok(()) => taken.push(10_000 + send_no),
             Err(back) => {
                 assert_eq!(back.origin, origin);
@@ -347,7 +347,7 @@ fn closing_finishes_what_was_submitted() {
             origin: Origin { shard: 0, key: 0 },
             command: Command::Revoke { user: ADA, device: DeviceId(1) },
         };
-        assert!(store.handle.submit(late).is_err());
+        assert!(store.handle.submit(0, late).is_err());
         let late = Query::NameOf { user: ADA };
         assert!(store.handle.read_later(Origin { shard: 0, key: 0 }, late).is_err());
     });

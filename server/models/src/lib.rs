@@ -10,10 +10,10 @@ mod doorbell;
 mod event;
 #[path = "../../src/mesh/lane.rs"]
 mod lane;
-mod queue;
+pub mod queue;
 #[path = "../../src/mesh/sleeper.rs"]
 mod sleeper;
-#[path = "../../src/mesh/spsc.rs"]
+#[path = "../../../storage/src/spsc.rs"]
 mod spsc;
 
 // Where the files of the mesh look for other crates, they find the stand-ins.
@@ -27,7 +27,9 @@ pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
-pub use spsc::SpscQueue;
+
+/// As in the mesh.
+pub type SpscQueue<T> = spsc::SpscQueue<queue::ArrayQueue<T>>;
 
 mod atomic {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};

@@ -1,4 +1,4 @@
-//! A stand-in for crossbeam's queue. Its entries are handed over with release and acquire; how
+//! Stand-ins for crossbeam's queues. Their entries are handed over with release and acquire; how
 //! many there are is promised no more than that, where crossbeam's is sequentially consistent. So
 //! what holds here holds there.
 
@@ -46,5 +46,24 @@ impl<T> ArrayQueue<T> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// The same without a bound.
+#[derive(Debug)]
+pub struct SegQueue<T>(ArrayQueue<T>);
+
+impl<T> SegQueue<T> {
+    pub fn new() -> SegQueue<T> {
+        SegQueue(ArrayQueue::new(usize::MAX))
+    }
+
+    pub fn push(&self, entry: T) {
+        let pushed = self.0.push(entry);
+        assert!(pushed.is_ok());
+    }
+
+    pub fn pop(&self) -> Option<T> {
+        self.0.pop()
     }
 }

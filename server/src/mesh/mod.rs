@@ -10,7 +10,6 @@ mod doorbell;
 mod event;
 mod lane;
 mod sleeper;
-mod spsc;
 
 pub use announcements::{Announced, AnnouncementLane};
 pub use announcer::{MeshAnnouncer, MeshAnswers};
@@ -18,7 +17,9 @@ pub use doorbell::Doorbell;
 pub use event::Event;
 pub use lane::{Lane, Waiting};
 pub use sleeper::Sleeper;
-pub use spsc::SpscQueue;
+
+/// With memory for all its entries, as the mesh has few and uses them for every message.
+pub type SpscQueue<T> = starling_storage::SpscQueue<crossbeam::queue::ArrayQueue<T>>;
 
 /// Whence the lanes, sleeper and doorbell have their atomics: `server/models` gives them others,
 /// which try every order.

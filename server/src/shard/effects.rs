@@ -77,7 +77,8 @@ impl Hands<'_> {
         if let Command::CreateUsers { drafts, .. } = &submission.command {
             tracing::info!(users = drafts.len(), "users are being made");
         }
-        if self.shard.commons.store.queue(submission).is_err() {
+        let Shard { number, commons, .. } = &**self.shard;
+        if commons.store.queue(*number, submission).is_err() {
             // The credits of all shards fit, so the store is closed: the process is ending, and
             // who waits for the outcome repeats.
             tracing::debug!("a command came after the end of the store");

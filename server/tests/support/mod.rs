@@ -85,9 +85,10 @@ pub async fn collect(events: &mut Events, messages: usize) -> Vec<wire::Event> {
     applied
 }
 
-/// The messages of an inbox, which is without holes and repeats, as is its one conversation.
+/// The messages of an inbox, which is without holes and repeats, as is its one conversation, along
+/// which their ids rise.
 pub fn messages_of(events: &[wire::Event]) -> Vec<wire::Message> {
-    let mut seq = 0;
+    let (mut seq, mut id) = (0, 0);
     let mut messages: Vec<wire::Message> = Vec::new();
     for event in events {
         assert_eq!(event.prev, seq, "a hole or a repeat in the inbox");
@@ -96,6 +97,8 @@ pub fn messages_of(events: &[wire::Event]) -> Vec<wire::Message> {
         if let Some(Kind::Message(message)) = &event.kind {
             let last = messages.last().map_or(0, |last| last.seq);
             assert_eq!(message.seq, last + 1, "a hole or a repeat in the conversation");
+            assert!(message.id > id, "an id that does not rise along the conversation");
+            id = message.id;
             messages.push(message.clone());
         }
     }

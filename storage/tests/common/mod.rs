@@ -107,7 +107,7 @@ impl Running {
         let key = self.next_key;
         self.next_key += 1;
         let submission = Submission { origin: Origin { shard: 0, key }, command };
-        self.handle.queue(submission).expect("room in the mailbox");
+        self.handle.queue(0, submission).expect("room in the mailbox");
         key
     }
 
