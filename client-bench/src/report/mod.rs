@@ -209,6 +209,7 @@ impl Report for Fsync {
         vec![
             ("syncs a second", format!("{:.0} of {} B", self.syncs_per_s, self.bytes)),
             ("write and fdatasync", line(&self.latency)),
+            ("a perfect acknowledgement", line(&self.perfect)),
         ]
     }
 }

@@ -29,7 +29,7 @@ impl Bench {
         let server = self.start(data)?;
         let capacity = self.pairs(&server, self.plan(BUSY), Class::Durable)?.outcome.messages_per_s;
         let turn = self.measured / 2;
-        let (mut own, mut bare) = (Latencies::default(), Latencies::default());
+        let [mut own, mut bare, mut perfect] = <[Latencies; 3]>::default();
         for _ in 0..TURNS {
             let run = self.at(&server, EASY * capacity, turn)?;
             let phases = run.measured.phases.iter().filter(|phase| phase.phase.measured);
@@ -39,10 +39,16 @@ impl Bench {
             let fsync = fsync::measure(bytes, turn, Duration::ZERO, &self.directory)?;
             say(&format!("{bytes} B synced: {}", line(&fsync.latency)));
             bare.merge(&fsync.latencies);
+            perfect.merge(&fsync.perfect_latencies);
         }
         let half = self.at(&server, HALF * capacity, self.measured);
         let (own, bare) = (own.percentiles(), bare.percentiles());
-        say(&format!("all turns: acknowledged {}; synced {}", line(&own), line(&bare)));
+        say(&format!(
+            "all turns: acknowledged {}; synced {}; a perfect server would acknowledge {}",
+            line(&own),
+            line(&bare),
+            line(&perfect.percentiles())
+        ));
         Ok(vec![
             Ok(own.p50_us / bare.p50_us),
             Ok(own.p99_us / bare.p99_us),
