@@ -22,10 +22,11 @@ use faults::{
     profile::{Profile, come_to_rest},
     talk::Talk,
 };
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use starling_codec::{UserId, wire::Class};
 use std::{
     fs,
+    ops::RangeInclusive,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
@@ -241,11 +242,13 @@ impl Restless {
 
 /// Five devices of Ada's come and go at random, while two people write to her until so many events
 /// came. All five then hold the same, and it is what a device holds that was never there before.
-/// If told to, the link of one lies once.
+/// That one is told a lie, once, if it is to be.
 fn come_and_go(events: usize, lies: bool) {
     const DEVICES: usize = 5;
-    /// That one of the two writes before anybody turns again.
-    const AT_ONCE: usize = 250;
+    /// That one of the two writes while some turn.
+    const AT_ONCE: usize = 100;
+    /// How many turn at a time.
+    const TURNING: RangeInclusive<usize> = 2..=3;
     let mut random = seeded();
     let server = Server::start(&["--shards", "2", "--sends-per-second", "0"]);
     let address = server.address.to_string();
@@ -259,18 +262,15 @@ fn come_and_go(events: usize, lies: bool) {
         for _ in 0..DEVICES {
             restless.push(Restless::new(&server, "ada", random.random()).await);
         }
-        if lies {
-            restless[0].link.lie_once("from bob", "from eve");
-        }
         for first in (0..events / 2).step_by(AT_ONCE) {
             let texts = |who| (first..first + AT_ONCE).map(move |number| format!("{who} {number}"));
             let class = |number| if number % 10 == 0 { Class::Durable } else { Class::Buffered };
             let turning = async {
-                for device in &mut restless {
+                restless.shuffle(&mut random);
+                let count = random.random_range(TURNING);
+                for device in &mut restless[..count] {
                     let peer = if random.random_bool(0.5) { bob.user() } else { eve.user() };
-                    if random.random_bool(0.5) {
-                        device.turn(&mut random, peer).await;
-                    }
+                    device.turn(&mut random, peer).await;
                 }
             };
             tokio::join!(
@@ -287,6 +287,13 @@ fn come_and_go(events: usize, lies: bool) {
         let mut devices: Vec<Device> =
             restless.iter_mut().filter_map(|device| device.here.take()).collect();
         devices.extend([bob, eve]);
+        if lies {
+            // Nothing cuts it off, so that it hears the lie for certain.
+            let link = &restless[0].link;
+            link.lie_once("from bob", "from eve");
+            newcomer.catch_up(&link.server()).await;
+            assert!(link.has_lied(), "there was nothing to lie about");
+        }
         let mut profiles = vec![newcomer];
         for device in devices {
             within("all is acknowledged", device.client.flushed()).await;
