@@ -6,7 +6,7 @@
 
 use crate::{
     ConversationId, Cursor, DeviceId, ErrorCode, MessageId, Nonce, Place, SendNo, UserId,
-    wire::{Class, Event, Message},
+    wire::{Class, Event, Message, event::Kind},
 };
 use bytes::Bytes;
 
@@ -29,16 +29,9 @@ pub struct Submission {
 pub enum Command {
     /// Outcome: [`Outcome::Appended`], [`Outcome::Repeated`] or [`Outcome::SendRefused`].
     Append(Append),
-    /// A device's cursor, with what it newly tells the senders. Class buffered; outcome
-    /// [`Outcome::Done`].
-    Advance {
-        user: UserId,
-        device: DeviceId,
-        cursor: Cursor,
-        /// Per conversation the highest message that had reached no device of `user` before.
-        delivered: Vec<(ConversationId, u64)>,
-        time_ms: u64,
-    },
+    /// A device's cursor, with what others are to hear of it: kept both or neither. Class buffered;
+    /// outcome [`Outcome::Done`].
+    Advance { user: UserId, device: DeviceId, cursor: Cursor, notices: Vec<Notice> },
     /// Makes users that have no name yet. Names are in normal form, each once. Outcome:
     /// [`Outcome::Users`].
     CreateUsers { drafts: Vec<UserDraft>, time_ms: u64 },
@@ -56,6 +49,14 @@ pub enum Command {
     SetPassword { user: UserId, keep: DeviceId, password_hash: String },
     /// Revokes the tokens of a device. Outcome: [`Outcome::Done`].
     Revoke { user: UserId, device: DeviceId },
+}
+
+/// An event that is all there is to tell: it refers to no row, so it stands whole in the inbox that
+/// it goes to, and what kind it is of is nothing to the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    pub to: UserId,
+    pub event: Kind,
 }
 
 /// A message to be ordered and kept.

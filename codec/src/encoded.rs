@@ -90,6 +90,28 @@ impl EncodedEvents {
         });
     }
 
+    /// Adds an event behind the others, of which this much is known: its kind and what it says, as
+    /// [`Kind`] encodes them. They are passed on as they are, also of a kind that is not known here;
+    /// `None` and nothing is added when they cannot be that.
+    pub fn push_notice(&mut self, place: Place, notice: &[u8]) -> Option<()> {
+        let event = Event::decode(notice).ok()?;
+        let placed = (event.seq, event.epoch, event.prev) != (0, 0, 0);
+        if notice.is_empty() || placed {
+            return None;
+        }
+        let message = MessageAt::of(&event);
+        let head = Event { seq: place.seq, epoch: place.epoch.0, prev: 0, kind: None };
+        let size = head.encoded_len() + notice.len();
+        let begin = self.bytes.len();
+        append_field_head(&mut self.bytes, size);
+        // A Vec grows as needed, so encoding into it cannot run out of room.
+        head.encode_raw(&mut self.bytes);
+        self.bytes.extend_from_slice(notice);
+        let end = self.bytes.len();
+        self.events.push(EncodedEvent { place, size, message, begin, end });
+        Some(())
+    }
+
     /// Adds an event that tells of a message, behind the others. It is nothing before
     /// [`Self::tell`] was called, with the index that it has.
     pub fn push_message(&mut self, place: Place) {

@@ -1,7 +1,7 @@
 //! Messages as events, written by hand: they are most of what a server encodes, and prost, byte by byte
 //! into a Vec, takes 1.7 times as many instructions for one (990 against 590, measured 2026-11).
 
-use crate::wire::{Event, Message, event::Kind};
+use crate::wire::{Delivered, Event, Message, event::Kind};
 use bytes::Bytes;
 use prost::{
     Message as _,
@@ -61,6 +61,19 @@ impl MessageParts<'_> {
             time_ms: self.time_ms,
             content,
             nonce: self.nonce,
+        }
+    }
+}
+
+impl Kind {
+    /// Whether it says all that the other says: whoever is told both at once needs but this one.
+    pub fn covers(&self, other: &Kind) -> bool {
+        match (self, other) {
+            (Kind::Delivered(mine), Kind::Delivered(other)) => {
+                let of = |told: &Delivered| (told.conversation, told.user);
+                of(mine) == of(other) && mine.seq >= other.seq
+            }
+            _ => false,
         }
     }
 }
@@ -183,5 +196,23 @@ impl<const MAX: usize> Numbers<MAX> {
     fn put_length(&mut self, field: u8, bytes: usize) {
         self.byte(field << 3 | 2);
         self.varint(bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_covers_lower_ones_of_the_same_user_and_conversation_and_nothing_else() {
+        let receipt = |conversation, user, seq| {
+            Kind::Delivered(Delivered { conversation, user, seq, time_ms: seq })
+        };
+        let one = receipt(7, 1, 5);
+        assert!(one.covers(&receipt(7, 1, 4)) && one.covers(&one));
+        let others = [receipt(7, 1, 6), receipt(7, 2, 4), receipt(8, 1, 4)];
+        assert!(others.iter().all(|other| !one.covers(other)));
+        let message = Kind::Message(Message::default());
+        assert!(!one.covers(&message) && !message.covers(&one) && !message.covers(&message));
     }
 }

@@ -26,8 +26,8 @@ pub mod wire {
 }
 
 pub use command::{
-    Accepted, Announcement, Append, Command, Delivery, Origin, Outcome, Recipients, Submission,
-    UserDraft, UserGrant,
+    Accepted, Announcement, Append, Command, Delivery, Notice, Origin, Outcome, Recipients,
+    Submission, UserDraft, UserGrant,
 };
 pub use encoded::{EncodedEvent, EncodedEvents, MessageAt};
 pub use error::{Blame, ErrorCode};

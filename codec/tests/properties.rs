@@ -208,6 +208,12 @@ proptest! {
                     encoded.push_message(Place::new(event.seq, Epoch(event.epoch)));
                     messages.push((index, message));
                 }
+                Some(kind) if event.prev == 0 => {
+                    let mut notice = Vec::new();
+                    kind.encode(&mut notice);
+                    let place = Place::new(event.seq, Epoch(event.epoch));
+                    prop_assert_eq!(encoded.push_notice(place, &notice), Some(()));
+                }
                 _ => encoded.push(event),
             }
         }
@@ -230,6 +236,23 @@ proptest! {
         let in_order: EncodedEvents = events.iter().collect();
         prop_assert_eq!(&encoded, &in_order);
         prop_assert_eq!(encoded.decode(), events);
+    }
+
+    /// Whatever a notice says, it is passed on as it is, in an event that can be read; or refused.
+    #[test]
+    fn notices_are_passed_on_or_refused(
+        notice in proptest::collection::vec(any::<u8>(), 0..40), seq: u64, epoch: u32,
+    ) {
+        let mut encoded = EncodedEvents::default();
+        let place = Place::new(seq, Epoch(epoch));
+        match encoded.push_notice(place, &notice) {
+            Some(()) => {
+                prop_assert!(encoded.field(0).ends_with(&notice));
+                let event = &encoded.decode()[0];
+                prop_assert_eq!((event.seq, event.epoch, event.prev), (seq, epoch, 0));
+            }
+            None => prop_assert!(encoded.is_empty()),
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How far devices have come, stored at most once a second each, with what that newly tells the
 //! senders: per conversation the highest message that no device of the user had passed before.
-//! Cursor and watermarks go in one command, so a crash takes both or neither, and the next HELLO
+//! Cursor and receipts go in one command, so a crash takes both or neither, and the next HELLO
 //! brings them again.
 
 use crate::{
@@ -12,9 +12,10 @@ use crate::{
     waiting::{Reply, Waiting},
 };
 use starling_codec::{
-    Answer, Command, Place, Query, Ticket, UserId,
+    Answer, Command, ConversationId, Notice, Place, Query, Ticket, UserId,
     limits::ACK_EVERY_MS,
     planted::{Fault, is_planted},
+    wire,
 };
 use std::{cmp::Reverse, collections::VecDeque};
 
@@ -196,8 +197,11 @@ impl Engine {
         self.slots.settle(number);
         keep_highest(&mut told);
         let ahead = u64::from(is_planted(Fault::ReceiptRunsAhead));
-        let delivered = told.iter().map(|mark| (mark.conversation, mark.seq + ahead)).collect();
-        Some((user, Command::Advance { user, device, cursor, delivered, time_ms: now.unix_ms }))
+        let notices = told
+            .iter()
+            .filter_map(|mark| receipt(user, mark.conversation, mark.seq + ahead, now.unix_ms))
+            .collect();
+        Some((user, Command::Advance { user, device, cursor, notices }))
     }
 
     /// What a session had not stored yet when it ends.
@@ -268,6 +272,14 @@ impl Engine {
     }
 }
 
+/// What the other user of a direct conversation hears of it once `by` has all up to `seq`; nobody hears
+/// of their own cursor.
+fn receipt(by: UserId, conversation: ConversationId, seq: u64, time_ms: u64) -> Option<Notice> {
+    let to = conversation.peer_of(by).filter(|peer| *peer != by)?;
+    let told = wire::Delivered { conversation: conversation.0, user: by.0, seq, time_ms };
+    Some(Notice { to, event: wire::event::Kind::Delivered(told) })
+}
+
 /// Keeps of each conversation the highest message, in the order of the inbox.
 fn keep_highest(marks: &mut Vec<Mark>) {
     marks.sort_unstable_by_key(|mark| (mark.conversation, Reverse(mark.seq)));
@@ -279,7 +291,6 @@ fn keep_highest(marks: &mut Vec<Mark>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use starling_codec::ConversationId;
 
     fn mark(inbox_seq: u64, conversation: u64, seq: u64) -> Mark {
         Mark { inbox_seq, conversation: ConversationId(conversation), seq, before: 0 }

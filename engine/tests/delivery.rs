@@ -4,7 +4,7 @@ mod world;
 
 use prost::Message;
 use starling_codec::{
-    Command, ConversationId, Kind, Query, UserId, limits::MAX_CONTENT_BYTES, wire,
+    Command, ConversationId, Kind, Notice, Query, UserId, limits::MAX_CONTENT_BYTES, wire,
 };
 use world::{
     World,
@@ -33,8 +33,18 @@ fn unread_seqs(world: &mut World, peer: &Peer) -> Vec<u64> {
 
 /// For each cursor of the user that was stored: what it told as delivered.
 fn told_by(world: &World, of: UserId) -> Vec<Vec<(ConversationId, u64)>> {
+    let receipt = |notice: &Notice| match &notice.event {
+        wire::event::Kind::Delivered(told) => {
+            let conversation = ConversationId(told.conversation);
+            assert_eq!((notice.to, told.user), (conversation.peer_of(of).unwrap(), of.0));
+            (conversation, told.seq)
+        }
+        other => panic!("{other:?}"),
+    };
     let told = |command: &Command| match command {
-        Command::Advance { user, delivered, .. } if *user == of => Some(delivered.clone()),
+        Command::Advance { user, notices, .. } if *user == of => {
+            Some(notices.iter().map(receipt).collect())
+        }
         _ => None,
     };
     world.store.advances.iter().filter_map(told).collect()

@@ -40,7 +40,7 @@ counters! {
     sync_longest_us,
     /// Most commands that ever waited for the committer.
     mailbox_high_water,
-    /// Delivered watermarks that a later one of the same batch replaced.
+    /// Notices that another one of the same batch covered.
     folded,
     /// Sends answered from what was there already.
     repeats,

@@ -3,7 +3,7 @@
 //! | family | key | value |
 //! |---|---|---|
 //! | message | conversation u64, !seq u64 | one message: its body stands here and nowhere else |
-//! | inbox | user u64, !first seq u64 | the events that one user got in one commit, as references |
+//! | inbox | user u64, !first seq u64 | the events that one user got in one commit: references, notices |
 //! | user | user u64 | name, password hash, when made |
 //! | name | tenant u32 (0), name | user |
 //! | device | user u64, device u32, part u8 | part 0: record; 1: send window; 2: cursor |
@@ -20,7 +20,7 @@
 use starling_codec::{ConversationId, DeviceId, Epoch, UserId};
 
 /// The format of keys and rows that this code writes. Another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A kind of rows: a column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

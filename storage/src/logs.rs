@@ -6,7 +6,7 @@ use crate::{
     Family, ReadError,
     backend::Reads,
     layout,
-    rows::{InboxRow, Reference, WindowRow},
+    rows::{Entry, InboxRow, WindowRow},
 };
 use starling_codec::{ConversationId, DeviceId, Epoch, Nonce, Place, SendNo, SendWindow, UserId};
 use std::ops::ControlFlow;
@@ -117,8 +117,8 @@ pub fn window_from_row(
         if row.last <= as_of.seq || row.epoch != as_of.epoch {
             return Some(ControlFlow::Break(()));
         }
-        for (seq, reference) in row.references()? {
-            if let Reference::Own { device: by, send_no, .. } = reference
+        for (seq, entry) in row.entries()? {
+            if let Entry::Own { device: by, send_no, .. } = entry
                 && by == device
             {
                 state.window.apply(send_no);
@@ -147,17 +147,16 @@ pub enum OwnStep {
     Before(u64),
 }
 
-/// Looks for a send among the references of one row.
+/// Looks for a send among the entries of one row.
 pub fn find_own(
-    references: &[(u64, Reference)],
+    entries: &[(u64, Entry)],
     epoch: Epoch,
     device: DeviceId,
     wanted: SendNo,
 ) -> OwnStep {
     let mut before = 0;
-    for (inbox_seq, reference) in references.iter().rev() {
-        let Reference::Own { conversation, seq, device: by, send_no, nonce, previous_own } =
-            *reference
+    for (inbox_seq, entry) in entries.iter().rev() {
+        let Entry::Own { conversation, seq, device: by, send_no, nonce, previous_own } = *entry
         else {
             continue;
         };
@@ -188,7 +187,7 @@ pub fn follow_own(
             return Ok(None);
         }
         let step = row_at_or_below(reads, user, at, |row| {
-            Some(find_own(&row.references()?, row.epoch, device, wanted))
+            Some(find_own(&row.entries()?, row.epoch, device, wanted))
         })?;
         match step {
             Some(Some(OwnStep::Found(event))) => return Ok(Some(event)),
@@ -208,7 +207,7 @@ mod tests {
 
     const USER: UserId = UserId(7);
 
-    /// An inbox with rows of (first seq, events, epoch), without references.
+    /// An inbox with rows of (first seq, events, epoch), without entries.
     fn inbox(rows: &[(u64, u64, u32)]) -> MemoryBackend {
         let mut batch = Rows::default();
         for &(first, events, epoch) in rows {

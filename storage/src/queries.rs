@@ -7,7 +7,7 @@ use crate::{
     epochs::Epochs,
     layout::{self, DevicePart, LogKey},
     logs,
-    rows::{DeviceRecord, MessageRow, Reference, UserRow, WindowRow, decode_cursor},
+    rows::{DeviceRecord, Entry, MessageRow, UserRow, WindowRow, decode_cursor},
     sequencer::decode_user,
 };
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use starling_codec::{
     Answer, ConversationId, Credential, DeviceId, DeviceState, EncodedEvents, Epoch, EpochTag,
     HistoryRequest, Page, PageDirection, Place, Query, Recipients, Resumption, SendWindow, UserId,
     planted::{Fault, is_planted},
-    wire::{self, event::Kind},
+    wire,
 };
 use std::{
     cmp::Reverse,
@@ -188,9 +188,9 @@ fn events(
     let mut after = wanted.after;
     loop {
         let to = last.min(after.saturating_add(EVENTS_AT_ONCE));
-        let (references, end) = references(reads, user, after, to)?;
+        let (entries, end) = entries(reads, user, after, to)?;
         let known = events.len();
-        append_events(reads, &references, &mut events)?;
+        append_events(reads, user, &entries, &mut events)?;
         for index in known..events.len() {
             bytes += events[index].size;
             if bytes > wanted.max_bytes && index > 0 {
@@ -205,28 +205,28 @@ fn events(
     }
 }
 
-/// Appends the events that are referred to.
+/// Appends what entries tell of: notices as they are, messages from their rows.
 fn append_events(
     reads: Reads<'_>,
-    references: &[(Place, Reference)],
+    user: UserId,
+    entries: &[(Place, Entry)],
     events: &mut EncodedEvents,
 ) -> Result<(), ReadError> {
-    events.reserve(references.len(), LIKELY_BYTES * references.len());
-    let mut bodies = Vec::with_capacity(references.len());
-    for &(place, reference) in references {
-        let (conversation, seq, nonce) = match reference {
-            Reference::Received { conversation, seq } => (conversation, seq, 0),
-            Reference::Own { conversation, seq, nonce, .. } => (conversation, seq, nonce.0),
-            Reference::Delivered { conversation, by, seq, time_ms } => {
-                let (conversation, user) = (conversation.0, by.0);
-                let told = Kind::Delivered(wire::Delivered { conversation, user, seq, time_ms });
-                let (seq, epoch) = (place.seq, place.epoch.0);
-                events.push(&wire::Event { seq, epoch, prev: 0, kind: Some(told) });
+    events.reserve(entries.len(), LIKELY_BYTES * entries.len());
+    let mut bodies = Vec::with_capacity(entries.len());
+    for (place, entry) in entries {
+        let (conversation, seq, nonce) = match entry {
+            Entry::Received { conversation, seq } => (*conversation, *seq, 0),
+            Entry::Own { conversation, seq, nonce, .. } => (*conversation, *seq, nonce.0),
+            Entry::Notice(notice) => {
+                let at = place.seq;
+                let damaged = || ReadError::Corrupt(format!("inbox of user {user} at {at}"));
+                events.push_notice(*place, notice).ok_or_else(damaged)?;
                 continue;
             }
         };
         bodies.push(Body { conversation, seq, nonce, event: events.len() });
-        events.push_message(place);
+        events.push_message(*place);
     }
     // As their rows stand: by conversation, and there the newest first.
     bodies.sort_unstable_by_key(|body| (body.conversation, Reverse(body.seq)));
@@ -309,24 +309,24 @@ impl Contents {
     }
 }
 
-/// The references of (after, to], ascending: one for every seq, up to the end of the inbox. And
+/// The entries of (after, to], ascending: one for every seq, up to the end of the inbox. And
 /// where the newest row ends that begins at or below `to`: as events are dense, the inbox ends
 /// there too if that is below `to`.
-fn references(
+fn entries(
     reads: Reads<'_>,
     user: UserId,
     after: u64,
     to: u64,
-) -> Result<(Vec<(Place, Reference)>, Place), ReadError> {
+) -> Result<(Vec<(Place, Entry)>, Place), ReadError> {
     let next = after.saturating_add(1);
     let mut found = Vec::with_capacity((to - after) as usize);
     let mut end = None;
     logs::rows_down_from(reads, user, to, |row| {
         end.get_or_insert(row.end());
         let known = found.len();
-        row.each_reference(|seq, reference| {
+        row.each_entry(|seq, entry| {
             if (next..=to).contains(&seq) {
-                found.push((Place::new(seq, row.epoch), reference));
+                found.push((Place::new(seq, row.epoch), entry));
             }
         })?;
         found[known..].reverse();

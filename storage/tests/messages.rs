@@ -4,9 +4,11 @@ mod common;
 
 use common::{Home, Running, Send, accepted, on_each, refused};
 use starling_codec::{
-    ConversationId, Epoch, ErrorCode, PageDirection, Place, Resumption, SendNo, UserId,
+    Answer, ConversationId, Epoch, ErrorCode, PageDirection, Place, Query, Resumption, SendNo,
+    UserId,
     wire::{Class, Event, event::Kind},
 };
+use starling_storage::{Family, Rows};
 
 const ADA: UserId = UserId(1);
 const BOB: UserId = UserId(2);
@@ -292,6 +294,42 @@ fn a_client_goes_on_or_is_told_what_was_lost() {
         let state = store.device(ADA, 1, (last, epoch, tag));
         assert_eq!((state.epoch, state.tag), (store.handle.epoch(), store.handle.tag()));
         assert_eq!(state.head, Place::new(9, store.handle.epoch()));
+        store.close();
+    });
+}
+
+/// As the store of a later version has it, or of this one once it knows more kinds.
+#[test]
+fn an_event_of_a_kind_that_is_not_known_here_reaches_its_reader_whole() {
+    on_each(|home| {
+        let mut store = open(home);
+        store.sent(Send::new(BOB, ADA, 1));
+        let epoch = store.handle.epoch();
+        store.close();
+        // Field 99 of an event, which no version has: three bytes.
+        let event = [0x9a, 0x06, 3, b'n', b'e', b'w'];
+        let mut row = vec![epoch.0 as u8, 1, 2, event.len() as u8];
+        row.extend(event);
+        let key = [1_u64.to_be_bytes(), (!2_u64).to_be_bytes()].concat();
+        let mut rows = Rows::default();
+        rows.put(Family::Inbox, &key, |out| out.extend_from_slice(&row));
+        home.backend().write(&rows).unwrap();
+
+        let mut store = home.open();
+        let sent = store.sent(Send::new(ADA, BOB, 1));
+        assert_eq!(sent.place.seq, 3);
+        let query = Query::Inbox { user: ADA, after_seq: 1, max_events: 2, max_bytes: 1 << 20 };
+        let Answer::Events { events, head } = store.ask(query) else { panic!("no events") };
+        assert_eq!((events.len(), head), (2, sent.place));
+        assert_eq!((events[0].place, events[0].message), (Place::new(2, epoch), None));
+        let field = events.field(0);
+        assert!(field.ends_with(&event), "{field:02x?}");
+        // A client that does not know it either sees an event that tells it nothing.
+        let [unknown, own] = &events.decode()[..] else { panic!("two events") };
+        assert_eq!((unknown.seq, unknown.epoch, &unknown.kind), (2, epoch.0, &None));
+        assert_eq!(message(own).seq, 2);
+        // Nothing else minds it.
+        assert_eq!(store.fresh_device(ADA, 1).head, sent.place);
         store.close();
     });
 }

@@ -380,7 +380,7 @@ fn no_id_is_promised_at_or_above_the_next_floor() {
 }
 
 #[test]
-fn watermarks_of_one_commit_are_folded() {
+fn receipts_of_one_commit_are_folded() {
     let faults = Faults::new();
     let mut store = open(&Home::memory(), &faults);
     let conversation = ConversationId::direct(ADA, BOB);
@@ -393,8 +393,7 @@ fn watermarks_of_one_commit_are_folded() {
         user: BOB,
         device: DeviceId(1),
         cursor: Place::new(seq, place.epoch),
-        delivered: vec![(conversation, seq)],
-        time_ms: seq,
+        notices: vec![common::receipt(BOB, conversation, seq, seq)],
     };
     let keys: Vec<u64> = (1..=5).map(|seq| store.queue(advance(seq))).collect();
     faults.let_syncs_end();

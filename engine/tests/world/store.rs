@@ -2,9 +2,9 @@
 
 use starling_codec::{
     Accepted, Answer, Append, Command, ConversationId, Credential, DeviceId, DeviceState, Epoch,
-    EpochTag, ErrorCode, Nonce, Outcome, Page, PageDirection, Place, Query, Resumption, SendNo,
-    SendWindow, Standing, UserGrant, UserId,
-    wire::{self, Event, Message, event::Kind},
+    EpochTag, ErrorCode, Nonce, Notice, Outcome, Page, PageDirection, Place, Query, Resumption,
+    SendNo, SendWindow, Standing, UserGrant, UserId,
+    wire::{Event, Message, event::Kind},
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -81,21 +81,14 @@ impl Store {
     ) -> Outcome {
         match command {
             Command::Append(append) => self.append(append, deliveries),
-            Command::Advance { user, device, cursor, ref delivered, time_ms } => {
-                let delivered = delivered.clone();
+            Command::Advance { user, device, cursor, ref notices } => {
+                let notices = notices.clone();
                 self.advances.push(command);
                 let row = self.user(user);
                 row.passed_seq = row.passed_seq.max(cursor.seq);
                 row.devices[device.0 as usize - 1].cursor = cursor;
-                for (conversation, seq) in delivered {
-                    let told = wire::Delivered {
-                        conversation: conversation.0,
-                        user: user.0,
-                        seq,
-                        time_ms,
-                    };
-                    let peer = conversation.peer_of(user).expect("a direct conversation");
-                    self.enter(peer, Kind::Delivered(told), deliveries);
+                for Notice { to, event } in notices {
+                    self.enter(to, event, deliveries);
                 }
                 Outcome::Done
             }

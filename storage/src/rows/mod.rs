@@ -6,7 +6,7 @@ mod inbox;
 mod message;
 
 pub use account::{DeviceRecord, UserRow, decode_cursor, encode_cursor};
-pub use inbox::{InboxRow, Reference, encode_inbox_row, references};
+pub use inbox::{Entry, InboxRow, encode_inbox_row, entries};
 pub use message::{MessageRow, encode_message};
 
 pub use window::WindowRow;

@@ -1,8 +1,8 @@
-//! Messages, cursors and what they tell the senders.
+//! Messages, cursors and notices.
 
 use super::{
     Sequencer,
-    state::{ConversationState, NONE, Pending, UserState, Watermark, WindowState},
+    state::{ConversationState, NONE, Pending, UserState, WindowState},
 };
 use crate::{
     Family, ReadError,
@@ -11,13 +11,13 @@ use crate::{
     layout::DevicePart,
     logs,
     logs::{OwnEvent, OwnStep},
-    rows::{self, MessageRow, Reference, encode_message},
+    rows::{self, Entry, MessageRow, encode_message},
 };
 use starling_codec::{
-    Accepted, Append, ConversationId, Cursor, DeviceId, Epoch, ErrorCode, MessageId, Nonce,
+    Accepted, Append, ConversationId, Cursor, DeviceId, Epoch, ErrorCode, MessageId, Nonce, Notice,
     Outcome, Place, SendNo, SendWindow, Standing, UserId,
     planted::{Fault, is_planted},
-    wire::{self, Class, event::Kind},
+    wire::{Class, Event, event::Kind},
 };
 use std::collections::BTreeSet;
 
@@ -140,8 +140,8 @@ impl Sequencer {
     fn find_pending(&mut self, slot: usize, device: DeviceId, send_no: SendNo) -> OwnStep {
         let pending = self.users.at(slot).pending;
         let Some(pending) = self.pending.get(pending as usize) else { return OwnStep::Before(0) };
-        match rows::references(pending.user, pending.first, &pending.references) {
-            Some(references) => logs::find_own(&references, self.epoch, device, send_no),
+        match rows::entries(pending.user, pending.first, &pending.entries) {
+            Some(entries) => logs::find_own(&entries, self.epoch, device, send_no),
             // What was encoded a moment ago decodes.
             None => OwnStep::Before(0),
         }
@@ -219,14 +219,13 @@ impl Sequencer {
     fn add_message(&mut self, slot: usize, append: &Append, seq: u64, own: Option<u64>) -> Place {
         let epoch = self.epoch;
         let conversation = append.conversation;
-        let (reference, nonce) = match own {
+        let (entry, nonce) = match own {
             Some(previous_own) => {
                 let Append { device, send_no, nonce, .. } = *append;
-                let reference =
-                    Reference::Own { conversation, seq, device, send_no, nonce, previous_own };
-                (reference, nonce)
+                let entry = Entry::Own { conversation, seq, device, send_no, nonce, previous_own };
+                (entry, nonce)
             }
-            None => (Reference::Received { conversation, seq }, Nonce(0)),
+            None => (Entry::Received { conversation, seq }, Nonce(0)),
         };
         let mut message = append.to_wire(seq, nonce);
         let lost = usize::from(is_planted(Fault::ContentCut));
@@ -234,7 +233,7 @@ impl Sequencer {
         let pending = self.pending(slot);
         let pending = &mut self.pending[pending];
         let state = self.users.at(slot);
-        add_event(pending, state, epoch, reference, Kind::Message(message))
+        add_event(pending, state, epoch, entry, Kind::Message(message))
     }
 
     /// Stores a cursor. It never goes back.
@@ -261,30 +260,22 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Tells the other user of a direct conversation that all up to `seq` reached a device of
-    /// `by`. Of several in one batch the last one is told.
-    pub(super) fn deliver(
-        &mut self,
-        reads: Reads<'_>,
-        by: UserId,
-        conversation: ConversationId,
-        seq: u64,
-        time_ms: u64,
-    ) -> Result<(), ReadError> {
-        let Some(peer) = conversation.peer_of(by).filter(|peer| *peer != by) else {
-            return Ok(());
-        };
-        let slot = self.user(reads, peer)?;
+    /// Tells a user an event that is no message. Of those of one batch that say the same, only the one
+    /// that covers the others is told.
+    pub(super) fn tell(&mut self, reads: Reads<'_>, notice: Notice) -> Result<(), ReadError> {
+        let Notice { to, event } = notice;
+        let slot = self.user(reads, to)?;
         let pending = self.pending(slot);
-        let delivered = &mut self.pending[pending].delivered;
-        let known =
-            delivered.iter_mut().find(|known| (known.conversation, known.by) == (conversation, by));
-        if let Some(known) = known {
-            known.seq = known.seq.max(seq);
-            known.time_ms = known.time_ms.max(time_ms);
-            self.tally.folded += 1;
-        } else {
-            delivered.push(Watermark { conversation, by, seq, time_ms });
+        let notices = &mut self.pending[pending].notices;
+        let known = notices.iter_mut().find(|known| event.covers(known) || known.covers(&event));
+        match known {
+            Some(known) => {
+                if event.covers(known) {
+                    *known = event;
+                }
+                self.tally.folded += 1;
+            }
+            None => notices.push(event),
         }
         Ok(())
     }
@@ -350,10 +341,10 @@ impl Sequencer {
         let state = self.users.at(slot);
         if state.pending == NONE {
             state.pending = self.pending.len() as u32;
-            let mut references = self.spare.pop().unwrap_or_default();
-            references.clear();
+            let mut entries = self.spare.pop().unwrap_or_default();
+            entries.clear();
             let first = state.head.seq + 1;
-            self.pending.push(Pending { user, first, references, ..Pending::default() });
+            self.pending.push(Pending { user, first, entries, ..Pending::default() });
         }
         state.pending as usize
     }
@@ -364,22 +355,22 @@ fn add_event(
     pending: &mut Pending,
     state: &mut UserState,
     epoch: Epoch,
-    reference: Reference,
+    entry: Entry,
     kind: Kind,
 ) -> Place {
     state.head = Place::new(state.head.seq + 1, epoch);
     let Place { seq, epoch } = state.head;
-    pending.references.reserve(Reference::MAX_BYTES);
-    reference.encode(pending.user, seq, &mut pending.references);
-    pending.events.push(wire::Event { seq, epoch: epoch.0, prev: 0, kind: Some(kind) });
+    pending.entries.reserve(Entry::REFERENCE_BYTES);
+    entry.encode(pending.user, seq, &mut pending.entries);
+    pending.events.push(Event { seq, epoch: epoch.0, prev: 0, kind: Some(kind) });
     state.head
 }
 
-/// Gives the watermarks of a batch their places, after its messages.
-pub(super) fn append_watermarks(pending: &mut Pending, state: &mut UserState, epoch: Epoch) {
-    for Watermark { conversation, by, seq, time_ms } in std::mem::take(&mut pending.delivered) {
-        let reference = Reference::Delivered { conversation, by, seq, time_ms };
-        let kind = wire::Delivered { conversation: conversation.0, user: by.0, seq, time_ms };
-        add_event(pending, state, epoch, reference, Kind::Delivered(kind));
+/// Gives the notices of a batch their places, after its messages.
+pub(super) fn append_notices(pending: &mut Pending, state: &mut UserState, epoch: Epoch) {
+    for event in std::mem::take(&mut pending.notices) {
+        let mut encoded = Vec::with_capacity(event.encoded_len());
+        event.encode(&mut encoded);
+        add_event(pending, state, epoch, Entry::Notice(encoded.into()), event);
     }
 }

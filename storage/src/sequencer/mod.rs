@@ -163,10 +163,10 @@ impl Sequencer {
         }
         Ok(match command {
             Command::Append(append) => self.append(reads, append, room)?,
-            Command::Advance { user, device, cursor, delivered, time_ms } => {
+            Command::Advance { user, device, cursor, notices } => {
                 self.advance(reads, user, device, cursor)?;
-                for (conversation, seq) in delivered {
-                    self.deliver(reads, user, conversation, seq, time_ms)?;
+                for notice in notices {
+                    self.tell(reads, notice)?;
                 }
                 (Outcome::Done, false)
             }
@@ -275,13 +275,13 @@ impl Sequencer {
             let state = self.users.at(slot);
             if state.pending != NONE {
                 let pending = &mut self.pending[state.pending as usize];
-                messages::append_watermarks(pending, state, self.epoch);
+                messages::append_notices(pending, state, self.epoch);
                 state.pending = NONE;
                 state.rows += 1;
                 let key = layout::inbox_key(user, pending.first);
                 let events = pending.events.len() as u64;
                 self.rows.put(Family::Inbox, &key, |out| {
-                    encode_inbox_row(self.epoch, events, &pending.references, out);
+                    encode_inbox_row(self.epoch, events, &pending.entries, out);
                 });
                 commit
                     .announcement
@@ -292,7 +292,7 @@ impl Sequencer {
         }
         self.touched.clear();
         for pending in self.pending.drain(..) {
-            self.spare.push(pending.references);
+            self.spare.push(pending.entries);
         }
         self.sweep();
         self.rows.sort();

@@ -5,7 +5,10 @@ use crate::{
     layout::{DevicePart, device_key},
     rows::{WindowRow, encode_cursor},
 };
-use starling_codec::{ConversationId, Cursor, DeviceId, Place, SendWindow, UserId, wire::Event};
+use starling_codec::{
+    Cursor, DeviceId, Place, SendWindow, UserId,
+    wire::{Event, event::Kind},
+};
 
 /// An open window is written again after so many own sends,
 const SENDS_PER_ROW: u32 = 64;
@@ -161,17 +164,9 @@ pub struct Pending {
     pub user: UserId,
     /// Seq of its first event.
     pub first: u64,
-    /// The references, encoded.
-    pub references: Vec<u8>,
+    /// The entries, encoded.
+    pub entries: Vec<u8>,
     pub events: Vec<Event>,
-    /// Watermarks, one per conversation and user: they come after all messages.
-    pub delivered: Vec<Watermark>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Watermark {
-    pub conversation: ConversationId,
-    pub by: UserId,
-    pub seq: u64,
-    pub time_ms: u64,
+    /// What is told beside messages, in the order of the commands: it comes after all messages.
+    pub notices: Vec<Kind>,
 }

@@ -1,6 +1,6 @@
 //! A store whose rows say anything at all, and everything that may be asked of it and sent to it.
 
-use super::{Running, Send, TIME_MS, settings};
+use super::{Running, Send, TIME_MS, receipt, settings};
 use starling_codec::{
     Command, ConversationId, Cursor, DeviceId, Epoch, EpochTag, HistoryRequest, MessageId, Origin,
     PageDirection, Place, Query, Recipients, Submission, UserId,
@@ -139,20 +139,15 @@ pub fn questions() -> Vec<Query> {
 pub fn commands() -> Vec<Command> {
     let id = |number| MessageId::new(TIME_MS + 1_000 + number, 0, 0);
     let cursor = Cursor { seq: 90, epoch: Epoch(1) };
-    let delivered = vec![(ConversationId::direct(USERS[0], USERS[2]), 60)];
+    let conversation = ConversationId::direct(USERS[0], USERS[2]);
+    let notices = vec![receipt(USERS[0], conversation, 60, TIME_MS)];
     vec![
         Send::new(USERS[0], USERS[1], 71).command(id(1)),
         // Repeats, which look for what was answered first.
         Send::new(USERS[0], USERS[1], 70).command(id(2)),
         Send::new(USERS[0], USERS[1], 10).command(id(3)),
         Send::new(USERS[2], USERS[0], 12).command(id(4)),
-        Command::Advance {
-            user: USERS[0],
-            device: DeviceId(1),
-            cursor,
-            delivered,
-            time_ms: TIME_MS,
-        },
+        Command::Advance { user: USERS[0], device: DeviceId(1), cursor, notices },
         Command::Revoke { user: USERS[1], device: DeviceId(1) },
         Command::CreateUsers { drafts: Vec::new(), time_ms: TIME_MS },
     ]

@@ -11,10 +11,10 @@ pub mod random;
 
 use starling_codec::{
     Accepted, Announcement, Answer, Append, Command, ConversationId, Cursor, Delivery, DeviceId,
-    DeviceState, Epoch, EpochTag, ErrorCode, HistoryRequest, MessageId, Nonce, Origin, Outcome,
-    Page, PageDirection, Place, Query, Recipients, SendNo, Submission, UserDraft, UserGrant,
-    UserId,
-    wire::{Class, Event},
+    DeviceState, Epoch, EpochTag, ErrorCode, HistoryRequest, MessageId, Nonce, Notice, Origin,
+    Outcome, Page, PageDirection, Place, Query, Recipients, SendNo, Submission, UserDraft,
+    UserGrant, UserId,
+    wire::{Class, Delivered, Event, event::Kind},
 };
 use starling_storage::{
     Announcer, Answers, Backend, MemoryBackend, Store, StoreHandle, StoreSettings,
@@ -31,6 +31,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Time of the first message of every test.
 pub const TIME_MS: u64 = MessageId::TIME_ZERO_MS + 1_000_000;
+
+/// That the other user of a direct conversation hears what reached a device of `by`.
+pub fn receipt(by: UserId, conversation: ConversationId, seq: u64, time_ms: u64) -> Notice {
+    let told = Delivered { conversation: conversation.0, user: by.0, seq, time_ms };
+    Notice { to: conversation.peer_of(by).unwrap(), event: Kind::Delivered(told) }
+}
 
 pub enum Told {
     Announcement(Announcement),
@@ -240,13 +246,11 @@ impl Running {
     }
 
     pub fn advance(&mut self, user: UserId, cursor: Cursor, delivered: &[(ConversationId, u64)]) {
-        let command = Command::Advance {
-            user,
-            device: DeviceId(1),
-            cursor,
-            delivered: delivered.to_vec(),
-            time_ms: TIME_MS,
-        };
+        let notices = delivered
+            .iter()
+            .map(|&(conversation, seq)| receipt(user, conversation, seq, TIME_MS))
+            .collect();
+        let command = Command::Advance { user, device: DeviceId(1), cursor, notices };
         assert_eq!(self.run(command), Outcome::Done);
     }
 
