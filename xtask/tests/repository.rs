@@ -1,5 +1,6 @@
 //! What must stay true of the repository as a whole.
 
+use std::path::{Path, PathBuf};
 use xtask::{direction, manual, map, metadata, metadata_of, policy::Policy, root, workspaces};
 
 fn assert_none(complaints: &[String]) {
@@ -49,6 +50,33 @@ fn the_architecture_map_leads_somewhere() {
     assert!(waypoints.len() >= 6, "the map names only {} waypoints", waypoints.len());
     let lost: Vec<String> = waypoints.iter().filter_map(|point| map::lost(root(), point)).collect();
     assert_none(&lost);
+}
+
+/// All but messages stand in an inbox as clients get them (docs/adr/0005), so a new kind is no change
+/// in the store.
+#[test]
+fn the_store_knows_no_kind_of_event_but_a_message() {
+    let schema = std::fs::read_to_string(root().join("codec/proto/starling.proto")).unwrap();
+    let (_, event) = schema.split_once("message Event {").unwrap();
+    let (_, kinds) = event.split_once("oneof kind {").unwrap();
+    let (kinds, _) = kinds.split_once('}').unwrap();
+    let kinds: Vec<&str> =
+        kinds.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(kinds.starts_with(&["Message", "Delivered"]), "{kinds:?}");
+    let known = |code: &str| {
+        let mut words = code.split(|c: char| !c.is_alphanumeric());
+        words.find(|word| kinds[1..].contains(word)).map(str::to_owned)
+    };
+    for file in rust_files(&root().join("storage/src")) {
+        let code = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(known(&code), None, "{}", file.display());
+    }
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let found = entries.flat_map(|path| if path.is_dir() { rust_files(&path) } else { vec![path] });
+    found.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }
 
 #[test]
