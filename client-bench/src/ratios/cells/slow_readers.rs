@@ -12,7 +12,7 @@ use crate::{
     schedule::Drive,
     sockets::SendQueues,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 /// Pairs, messages a second over all of them, and the share that does not read.
@@ -22,8 +22,7 @@ const SLOW_SHARE: f64 = 0.01;
 /// How often the two are measured in turns: in each the disk is slow for a moment, or not at all,
 /// and one moment decides a 99.9th percentile of some seconds.
 const TURNS: usize = 4;
-/// Pairs whose receivers all stop reading, to see what each costs. Some MiB come and go with a
-/// server, whoever is connected, so they are many.
+/// Pairs whose receivers all stop reading, to see what each costs.
 const STUCK: usize = 400;
 /// How many windows are written to each of them: one that is not full says little; and how many
 /// messages a second, in no hurry: a server that is overrun would be measured doing something else.
@@ -63,18 +62,40 @@ impl Bench {
         Ok(p999(Receivers::Stuck) / with_all)
     }
 
-    /// Memory of the server and of the kernel for each receiver that does not read, in KiB.
-    /// The server's is what it takes more than another with the same messages for as many that
-    /// are not there: only so is what the store takes the same.
+    /// Memory of the server and of the kernel for each receiver that does not read, in KiB. The
+    /// server's is what it gives back when they leave: another server with as many messages and
+    /// nobody who is stuck differs by more than they take, for it stores them at another pace.
     pub(super) fn slow_readers_memory(&self, data: &Path) -> Result<f64> {
-        let (away, _) = self.at_rest(&data.join("away"), Receivers::Away)?;
-        let (stuck, queues) = self.at_rest(&data.join("stuck"), Receivers::Stuck)?;
-        for (what, point) in [("away", &away), ("stuck", &stuck)] {
+        std::fs::create_dir_all(data)?;
+        let data = data.join("data");
+        let server = Server::start(&self.binary, &data, self.server_core, SMALL_STORE)?;
+        let messages = (STUCK as f64 * WINDOWS * f64::from(WINDOW_EVENTS)) as u64;
+        let lasts = Duration::from_secs_f64(messages as f64 / FILL_RATE);
+        let all = |receivers, phase: Phase| Phase { receivers, share: 1.0, ..phase };
+        let phases = vec![
+            all(Receivers::Stuck, Phase::new("nobody reads", lasts, Drive::Rate(FILL_RATE))),
+            all(Receivers::Stuck, Phase::new("they are stuck", REST, Drive::Rest)),
+            all(Receivers::Away, Phase::new("they have left", REST, Drive::Rest)),
+        ];
+        let target = server.target();
+        let mut watcher = Rests {
+            operator: Operator::connect(target.server, &target.operator_key)?,
+            pid: target.server_pid,
+            server: target.server,
+            sent: 0,
+            seen: Vec::new(),
+        };
+        let plan = Plan { phases, ..self.driven(STUCK, Drive::Rest, self.measured) };
+        self.watched(&server, plan, Class::Buffered, &mut watcher)?;
+        let Rests { sent, seen, .. } = watcher;
+        ensure!(sent >= messages, "{sent} of {messages} messages had gone out");
+        let [_, (stuck, queues), (left, _)] = &seen[..] else { bail!("interrupted") };
+        for (what, point) in [("stuck", stuck), ("left", left)] {
             say(&format!("{what}: {}", memory_of(point)));
         }
         let own = |point: &hold::Point| point.server_own_bytes().unwrap_or_default() as f64;
         let each_kib = |bytes: f64| bytes / STUCK as f64 / 1_024.0;
-        let user_kib = each_kib(own(&stuck) - own(&away));
+        let user_kib = each_kib(own(stuck) - own(left));
         let kernel_kib = each_kib(queues.bytes as f64);
         say(&format!(
             "each of {STUCK} that do not read: {user_kib:.1} KiB of the server, {kernel_kib:.1} KiB \
@@ -83,43 +104,15 @@ impl Bench {
         ensure!(user_kib >= 0.0, "the memory of the store hides that of those who do not read");
         Ok(user_kib + kernel_kib)
     }
-
-    /// A server at rest, after messages that fill a window for each of many receivers which do
-    /// as `receivers` says.
-    fn at_rest(&self, data: &Path, receivers: Receivers) -> Result<(hold::Point, SendQueues)> {
-        std::fs::create_dir_all(data)?;
-        let data = data.join("data");
-        let server = Server::start(&self.binary, &data, self.server_core, SMALL_STORE)?;
-        let messages = (STUCK as f64 * WINDOWS * f64::from(WINDOW_EVENTS)) as u64;
-        let lasts = Duration::from_secs_f64(messages as f64 / FILL_RATE);
-        let apart = |phase: Phase| Phase { receivers, share: 1.0, ..phase };
-        let phases = vec![
-            apart(Phase::new("nobody reads", lasts, Drive::Rate(FILL_RATE))),
-            apart(Phase::new("rest", REST, Drive::Rest)),
-        ];
-        let target = server.target();
-        let mut watcher = Rests {
-            operator: Operator::connect(target.server, &target.operator_key)?,
-            pid: target.server_pid,
-            server: target.server,
-            sent: 0,
-            last: None,
-        };
-        let plan = Plan { phases, ..self.driven(STUCK, Drive::Rest, self.measured) };
-        self.watched(&server, plan, Class::Buffered, &mut watcher)?;
-        let (point, queues, sent) = watcher.last.context("interrupted")?;
-        ensure!(sent >= messages, "{sent} of {messages} messages had gone out");
-        Ok((point, queues))
-    }
 }
 
-/// Looks at memory at the end of each phase, and keeps what it saw last, with the messages sent.
+/// Looks at memory at the end of each phase, and counts the messages sent.
 struct Rests {
     operator: Operator,
     pid: Option<u32>,
     server: SocketAddr,
     sent: u64,
-    last: Option<(hold::Point, SendQueues, u64)>,
+    seen: Vec<(hold::Point, SendQueues)>,
 }
 
 impl Watcher for Rests {
@@ -130,7 +123,7 @@ impl Watcher for Rests {
 
     fn phase_ended(&mut self, _index: usize) -> Result<()> {
         let point = hold::Point::now(&self.operator.counters()?, self.pid, 2 * STUCK)?;
-        self.last = Some((point, SendQueues::of(self.server)?, self.sent));
+        self.seen.push((point, SendQueues::of(self.server)?));
         Ok(())
     }
 }
