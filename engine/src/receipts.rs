@@ -211,7 +211,7 @@ impl Engine {
             return;
         }
         let Some((user, command)) = self.take_cursor(now, number) else { return };
-        // Not before those that wait: their watermarks are lower.
+        // Not before those that wait: their receipts are lower.
         if self.receipts.late.is_empty() && self.take_credit().is_ok() {
             self.users.enter(user);
             self.submit(self.waiting.cursor_of(user), command);
@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// At the start of a session: if its device has passed what no device was known to have, its
-    /// watermarks were lost on the way and are looked up again.
+    /// receipts were lost on the way and are looked up again.
     pub(crate) fn regain_or_store(&mut self, now: Now, number: u32, stored: Place) {
         let Some(live) = self.slots.live(number) else { return };
         let (user, cursor) = (live.user, live.cursor());
